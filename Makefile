@@ -1,0 +1,55 @@
+# `make help` lists the targets. Everything runs from .venv, which is made once from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+CHAPTERS := $(wildcard chapters/*.ipynb)
+BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test lint unit chapters pages notebooks format serve clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+install: .venv/installed  ## create .venv and install everything into it
+
+book: install  ## execute every chapter and build the pages into _build/html
+	rm -rf _build/.jupyter_cache
+	$(BUILD)
+
+test: lint unit chapters pages  ## run every check
+
+lint: install  ## check the style of code and notebooks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+unit: install  ## run the tests of the package, with branch coverage
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+chapters: install  ## execute every chapter and compare what its claims print
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -p no:cov chapters
+
+pages: install  ## build the pages from the outputs that are committed; warnings are errors
+	@mkdir -p _build
+	sed 's|^execute:.*|&\n  exclude_patterns: [chapters/*]|' _config.yml > _build/committed_outputs.yml
+	$(BUILD) --config _build/committed_outputs.yml
+
+notebooks: install  ## execute the chapters in place, so that their outputs can be committed
+	for chapter in $(CHAPTERS); do $(BIN)/jupyter execute --inplace $$chapter || exit 1; done
+	$(BIN)/ruff format chapters
+
+format: install  ## format code and notebooks
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: book  ## show the book at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind localhost --directory _build/html
+
+clean:  ## remove .venv and everything that was built
+	rm -rf .venv _build .pytest_cache .ruff_cache .hypothesis .coverage

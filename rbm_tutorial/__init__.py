@@ -1,0 +1,17 @@
+"""Restricted Boltzmann Machines as Keras layers: the package behind the book."""
+
+from rbm_tutorial.data import bars_and_stripes, binarize, flatten_image, load_mnist
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.training import ContrastiveDivergence, train_rbm
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RBM",
+    "ContrastiveDivergence",
+    "bars_and_stripes",
+    "binarize",
+    "flatten_image",
+    "load_mnist",
+    "train_rbm",
+]

@@ -1,0 +1,260 @@
+"""Digits and toy data: TFDS examples of MNIST, flattened and binarized; bars and stripes.
+
+`python -m rbm_tutorial.data --from-idx DIR --to DIR` prepares the full MNIST for TFDS from the four
+IDX files, on machines without network.
+"""
+
+import argparse
+import gzip
+import hashlib
+import shutil
+import sys
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+SAMPLE_NAME = "mnist_sample"
+PACKAGE_DIR = Path(__file__).parent
+
+# MD5 sums of the unpacked IDX files.
+IDX_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+WAYS_OUT = """Three ways out:
+  1. load_mnist() reads the 10,000 + 2,000 digits that come with this package;
+  2. load_mnist("tfds", data_dir=DIR) reads a TFDS directory that was prepared elsewhere;
+  3. python -m rbm_tutorial.data --from-idx IDX_DIR --to DIR prepares DIR from the four IDX files."""
+
+
+def load_mnist(source: str = "sample", data_dir: str | None = None):
+    """Load `(train, test)`, two `tf.data.Dataset`s of TFDS examples {"image", "label"}.
+
+    Images are (28, 28, 1) uint8, labels int64. The order is fixed: nothing is shuffled or drawn.
+
+    Args:
+        source: "sample" for the bundled digits, 10,000 + 2,000 of MNIST's, stratified by class;
+            "tfds" for the full 60,000 + 10,000 through `tfds.load`.
+        data_dir: with "tfds", a directory that holds a prepared `mnist`; the network is then never
+            touched. Without it TFDS' own directory is used, and filled by one download.
+
+    Raises: `ValueError` for an unknown source or a `data_dir` given for the sample;
+    `FileNotFoundError` if `data_dir` holds no prepared MNIST; `ConnectionError` within seconds if
+    a download is needed and there is no network. The last two name the ways out.
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998).
+    """
+    if source == "sample":
+        if data_dir is not None:
+            raise ValueError(f'`data_dir` goes with source "tfds". Received: {data_dir!r}')
+        return _load_prepared(SAMPLE_NAME, PACKAGE_DIR)
+    if source != "tfds":
+        raise ValueError(f'`source` must be "sample" or "tfds". Received: {source!r}')
+    if data_dir is not None:
+        if not any(Path(data_dir).expanduser().glob("mnist/*/dataset_info.json")):
+            raise FileNotFoundError(f"No prepared MNIST in data_dir={data_dir!r}. {WAYS_OUT}")
+        return _load_prepared("mnist", data_dir)
+    return _load_or_download()
+
+
+def flatten_image(example, label: bool = True):
+    """A TFDS example {"image": (28, 28, 1) uint8, "label"} → ((784,) float32 in [0, 1], label).
+
+    With `label=False` the image alone. Pixels are divided by 255, the largest value of a byte.
+    """
+    image = tf.cast(tf.reshape(example["image"], [-1]), tf.float32) / 255.0
+    return (image, example["label"]) if label else image
+
+
+def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
+    """All TFDS examples of a data set as arrays: (examples, 784) float32 in [0, 1] and labels."""
+    batches = [
+        (image.numpy(), label.numpy()) for image, label in dataset.map(flatten_image).batch(1000)
+    ]
+    if not batches:
+        raise ValueError("`dataset` must hold at least one example. Received no example.")
+    images, labels = zip(*batches)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def binarize(x, seed: int | None = None, threshold: float | None = None) -> np.ndarray:
+    """Binary float32 array of the shape of `x`: 1 with probability x, or where x > threshold.
+
+    Args:
+        x: whole array of values in [0, 1]. Not for `Dataset.map`, where one integer seed would
+            give every image the same noise.
+        seed: integer that fixes the draws.
+        threshold: if given nothing is drawn.
+
+    Raises: `ValueError` for values outside [0, 1], or when both or neither of `seed` and
+    `threshold` are given.
+    Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008).
+    """
+    if (seed is None) == (threshold is None):
+        raise ValueError(
+            "Give either `seed` (stochastic) or `threshold`. "
+            f"Received: seed={seed}, threshold={threshold}"
+        )
+    x = np.asarray(x)
+    if not np.all((x >= 0) & (x <= 1)):
+        raise ValueError(f"`x` must lie in [0, 1]. Received: from {x.min()} to {x.max()}")
+    if threshold is None:
+        threshold = np.random.default_rng(seed).random(x.shape, dtype="float32")
+    return (x > threshold).astype("float32")
+
+
+def all_states(units: int) -> np.ndarray:
+    """Every vector of `units` bits: (2^units, units) float32 in {0, 1}, in binary order.
+
+    The first unit is the most significant bit. Draws nothing.
+    """
+    return ((np.arange(2**units)[:, None] >> np.arange(units)[::-1]) & 1).astype("float32")
+
+
+def bars_and_stripes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """All patterns of n×n bars and stripes with their probabilities.
+
+    A fair coin chooses rows or columns, then each of the n lines is on with probability 1/2. Blank
+    and full patterns arise both ways, so they have probability 2⁻ⁿ, all others 2⁻⁽ⁿ⁺¹⁾.
+
+    Returns: patterns (2ⁿ⁺¹ - 2, n²) float32 in {0, 1}, and probabilities (2ⁿ⁺¹ - 2,), which sum to
+    1. The best possible mean log-likelihood is Σ p log p nats. Draws nothing.
+    Source: MacKay, Information Theory, Inference, and Learning Algorithms (2003), chapter 43.
+    """
+    if n < 2:
+        raise ValueError(f"`n` must be at least 2. Received: {n}")
+    lines = all_states(n)
+    rows = np.repeat(lines, n, axis=1)
+    columns = np.tile(lines, n)
+    patterns, counts = np.unique(np.concatenate([rows, columns]), axis=0, return_counts=True)
+    return patterns, counts / counts.sum()
+
+
+def prepare_from_idx(idx_dir: str, data_dir: str) -> Path:
+    """Write `data_dir`/mnist/3.0.1, as TFDS prepares it, from the four IDX files in `idx_dir`.
+
+    The files may be gzipped. Their MD5 sums are verified first; the directory appears whole or not
+    at all. Returns its path.
+
+    Raises: `FileNotFoundError` or `ValueError` that names the missing or damaged file;
+    `FileExistsError` if `data_dir` already holds mnist/3.0.1.
+    """
+    target = Path(data_dir) / "mnist" / "3.0.1"
+    if target.exists():
+        raise FileExistsError(f"{target} exists already: remove it to prepare it anew.")
+    splits = {"train": read_idx(idx_dir, "train"), "test": read_idx(idx_dir, "t10k")}
+    write_tfds("mnist", "3.0.1", "The MNIST database of handwritten digits.", splits, data_dir)
+    return target
+
+
+def read_idx(idx_dir: str, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (examples, 28, 28, 1) uint8 and labels (examples,) of one verified split."""
+    images = _read_verified(idx_dir, f"{prefix}-images-idx3-ubyte")
+    labels = _read_verified(idx_dir, f"{prefix}-labels-idx1-ubyte")
+    # IDX: a header of 16 bytes before images, of 8 before labels, then one byte a value.
+    return images[16:].reshape(-1, 28, 28, 1), labels[8:]
+
+
+def write_tfds(name: str, version: str, description: str, splits: dict, data_dir: str) -> None:
+    """Write splits of (images, labels) as a prepared TFDS directory, which appears whole."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(28, 28, 1)),
+            "label": tfds.features.ClassLabel(num_classes=10),
+        }
+    )
+    examples = {
+        split: [
+            (key, {"image": image, "label": label})
+            for key, (image, label) in enumerate(zip(images, labels))
+        ]
+        for split, (images, labels) in splits.items()
+    }
+    data_dir = Path(data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=data_dir) as unfinished:
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name, version, features, examples, data_dir=unfinished, description=description
+        )
+        (data_dir / name).mkdir(exist_ok=True)
+        shutil.move(Path(unfinished) / name / version, data_dir / name / version)
+
+
+def _load_prepared(name, data_dir):
+    import tensorflow_datasets as tfds
+
+    return tuple(tfds.load(name, split=["train", "test"], data_dir=str(data_dir), download=False))
+
+
+def _load_or_download():
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder("mnist")
+    if not builder.is_prepared():
+        # TFDS itself retries for minutes before it gives up.
+        if not _reachable(builder.URL + "t10k-labels-idx1-ubyte.gz"):
+            raise ConnectionError(f"MNIST must be downloaded, and cannot be reached. {WAYS_OUT}")
+        builder.download_and_prepare()
+    return tuple(builder.as_dataset(split=["train", "test"]))
+
+
+def _reachable(url, seconds=5):
+    answered = threading.Event()
+
+    def ask():
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds)
+            answered.set()
+        except OSError:
+            pass
+
+    # In a thread, because looking up a name may hang for longer than any socket time-out.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answered.is_set()
+
+
+def _read_verified(idx_dir, name):
+    path = Path(idx_dir) / name
+    packed = path.with_name(name + ".gz")
+    if packed.exists():
+        path = packed
+    elif not path.exists():
+        raise FileNotFoundError(f"Missing {name} or {name}.gz in {idx_dir}.")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
+    except (EOFError, OSError) as error:
+        raise ValueError(f"{path} is truncated or not a gzip file: {error}") from error
+    if hashlib.md5(content).hexdigest() != IDX_MD5[name]:
+        raise ValueError(f"{path} is not MNIST's: its MD5 sum is not {IDX_MD5[name]}.")
+    return np.frombuffer(content, dtype=np.uint8)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m rbm_tutorial.data", description=prepare_from_idx.__doc__.splitlines()[0]
+    )
+    parser.add_argument("--from-idx", required=True, metavar="DIR", help="where the IDX files are")
+    parser.add_argument("--to", required=True, metavar="DIR", help="the TFDS data_dir to fill")
+    options = parser.parse_args(arguments)
+    try:
+        print(f"Verifying, then writing 70,000 digits to {options.to} …")
+        target = prepare_from_idx(options.from_idx, options.to)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f'Wrote {target}. Read it with load_mnist("tfds", data_dir={options.to!r}).')
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

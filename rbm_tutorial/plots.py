@@ -1,0 +1,227 @@
+"""Figures of RBMs and their training: every function takes and returns matplotlib `Axes`.
+
+Without `ax` a new figure is made. `use_style` sets colors that read on light and on dark pages.
+Chapter 7 shows each of them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from keras import ops
+from matplotlib.axes import Axes
+
+from rbm_tutorial.data import all_states
+
+GREY = "#808080"  # about 4:1 contrast on white and on a dark page alike
+# Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two.
+COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults: transparent figures, mid-grey text, color-blind-safe lines."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.2, 4.0),
+            "figure.dpi": 144,
+            "figure.facecolor": "none",
+            "savefig.facecolor": "none",
+            "axes.facecolor": "none",
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(color=COLORS),
+            "lines.linewidth": 1.8,
+            "font.size": 10,
+            "image.interpolation": "nearest",
+            **dict.fromkeys(
+                ["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"],
+                GREY,
+            ),
+        }
+    )
+
+
+def image_grid(
+    images,
+    columns: int = 10,
+    image_shape: tuple[int, int] | None = None,
+    ax: Axes | None = None,
+    cmap: str = "gray",
+    vmin: float | None = 0,
+    vmax: float | None = 1,
+) -> Axes:
+    """Images (count, pixels) side by side, row by row, on one color scale.
+
+    Args:
+        image_shape: (height, width); square if `None`.
+        vmin, vmax: ends of the shared color scale; `None` for those of the data.
+
+    Raises `ValueError` if `image_shape` does not hold that many pixels.
+    """
+    tiles = _tile(_array(images), columns, image_shape)
+    ax = _axes(ax, width=7.2, height=7.2 * tiles.shape[0] / tiles.shape[1])
+    ax.imshow(tiles, cmap=cmap, vmin=vmin, vmax=vmax)
+    ax.set_axis_off()
+    return ax
+
+
+def filters(
+    rbm,
+    count: int = 100,
+    columns: int = 10,
+    image_shape: tuple[int, int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The recognition weights of the first `count` hidden units, each as an image.
+
+    All share one color scale, symmetric about 0, shown by a color bar.
+    """
+    weights = _array(rbm.w_rec).T[:count]
+    limit = np.abs(weights).max()
+    ax = image_grid(weights, columns, image_shape, ax, cmap="PuOr", vmin=-limit, vmax=limit)
+    bar = ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.6, pad=0.02)
+    bar.set_label("weight")
+    bar.outline.set_visible(False)
+    return ax
+
+
+def reconstructions(
+    originals,
+    reconstructed,
+    image_shape: tuple[int, int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Two rows: originals (count, pixels) above their reconstructions."""
+    originals, reconstructed = _array(originals), _array(reconstructed)
+    if originals.shape != reconstructed.shape:
+        raise ValueError(
+            "`originals` and `reconstructed` must have one shape. "
+            f"Received: {originals.shape} and {reconstructed.shape}"
+        )
+    rows = np.stack([originals, reconstructed])
+    return _labelled_rows(rows, ["data", "reconstruction"], image_shape, ax)
+
+
+def film_strip(
+    chain,
+    steps: Sequence[int] | None = None,
+    image_shape: tuple[int, int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A Gibbs chain (steps, chains, pixels): each chain a row, time from left to right.
+
+    `steps` are the numbers written above the columns; 0, 1, 2 … if `None`.
+    """
+    chain = _array(chain)
+    steps = range(len(chain)) if steps is None else steps
+    ax = _labelled_rows(chain.swapaxes(0, 1), [""] * chain.shape[1], image_shape, ax)
+    width = ax.images[0].get_array().shape[1]
+    ax.set_xticks((np.arange(len(chain)) + 0.5) * width / len(chain), [str(s) for s in steps])
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.set_xlabel("Gibbs steps")
+    return ax
+
+
+def training_curves(
+    history: Mapping[str, Sequence[float]],
+    metric: str = "reconstruction_cost",
+    ax: Axes | None = None,
+) -> Axes:
+    """A metric over epochs, and its validation twin if there is one, from `History.history`."""
+    ax = _axes(ax)
+    for key, label, style in [(metric, "training", "-"), (f"val_{metric}", "validation", "--")]:
+        if key in history:
+            ax.plot(np.arange(1, len(history[key]) + 1), history[key], style, label=label)
+    ax.set_xlabel("epochs")
+    ax.set_ylabel(f"{metric.replace('_', ' ')} (nats)")
+    if f"val_{metric}" in history:
+        ax.legend()
+    return ax
+
+
+def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
+    """E(v, h) of every joint state of a small, tied machine: rows are v, columns are h.
+
+    Raises `ValueError` above 64 states of either layer, where no one could read the labels.
+    """
+    visible, hidden = rbm.number_visible_units, rbm.number_hidden_units
+    if max(visible, hidden) > 6:
+        raise ValueError(
+            f"`rbm` must have at most 6 units in each layer. Received: {visible} and {hidden}"
+        )
+    v, h = all_states(visible), all_states(hidden)
+    pairs_v, pairs_h = np.repeat(v, len(h), axis=0), np.tile(h, (len(v), 1))
+    energies = _array(rbm.energy(pairs_v, pairs_h)).reshape(len(v), len(h))
+    ax = _axes(ax, height=max(3.0, 0.3 * len(v)))
+    image = ax.imshow(energies, cmap="cividis", aspect="auto")
+    ax.set_xticks(range(len(h)), [_bits(state) for state in h], rotation=90)
+    ax.set_yticks(range(len(v)), [_bits(state) for state in v])
+    ax.set_xlabel("hidden state h")
+    ax.set_ylabel("visible state v")
+    ax.figure.colorbar(image, ax=ax).set_label("energy (nats)")
+    return ax
+
+
+def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axes:
+    """How the values of one parameter of the layer, `w_rec`, `hb` or `vb`, are distributed."""
+    ax = _axes(ax)
+    ax.hist(_array(getattr(rbm, name)).ravel(), bins=60)
+    ax.set_xlabel(name)
+    ax.set_ylabel("count")
+    return ax
+
+
+def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
+    """p(h=1 | v): a row for each example of `x`, a column for each hidden unit.
+
+    A unit that is always on or off shows as a stripe (Hinton 2012, section 15).
+    """
+    ax = _axes(ax)
+    image = ax.imshow(_array(rbm.forward(x)), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    ax.set_xlabel("hidden unit")
+    ax.set_ylabel("example")
+    ax.figure.colorbar(image, ax=ax).set_label("p(h = 1 | v)")
+    return ax
+
+
+def _array(x):
+    return ops.convert_to_numpy(x)
+
+
+def _axes(ax, width=7.2, height=4.0):
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def _bits(state):
+    return "".join(str(int(bit)) for bit in state)
+
+
+def _tile(images, columns, image_shape):
+    """(count, pixels) → one picture; transparent (NaN) lines separate the images."""
+    side = int(np.sqrt(images.shape[1]))
+    height, width = image_shape or (side, side)
+    if images.ndim != 2 or height * width != images.shape[1]:
+        raise ValueError(
+            f"`images` must have shape (count, {height * width}) for image_shape="
+            f"{(height, width)}. Received: {images.shape}"
+        )
+    rows = -(-len(images) // columns)
+    tiles = np.full((rows * columns, height + 1, width + 1), np.nan)
+    tiles[: len(images), :-1, :-1] = images.reshape(-1, height, width)
+    tiles = tiles.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2)
+    return tiles.reshape(rows * (height + 1), columns * (width + 1))
+
+
+def _labelled_rows(rows, labels, image_shape, ax):
+    """(rows, columns, pixels) as a grid with a label to the left of each row."""
+    count, columns, pixels = rows.shape
+    ax = image_grid(rows.reshape(-1, pixels), columns, image_shape, ax)
+    height = ax.images[0].get_array().shape[0]
+    ax.set_axis_on()
+    ax.spines[:].set_visible(False)
+    ax.set_xticks([])
+    ax.set_yticks((np.arange(count) + 0.5) * height / count, labels)
+    ax.tick_params(length=0)
+    return ax

@@ -1,0 +1,278 @@
+"""The restricted Boltzmann machine as a Keras layer: the layer *is* the distribution p(v).
+
+Chapters 1 to 3 derive what is computed here, chapter 4 the learning rule, chapter 5 the two
+sets of weights. Energies are in nats.
+"""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+def check_unit_interval(x) -> None:
+    """Raise unless every element of `x` lies in [0, 1]; NaN does not.
+
+    A `ValueError` in eager mode, `tf.errors.InvalidArgumentError` inside a `tf.function`.
+    """
+    message = "`x` must lie in [0, 1]: divide images by 255, or call `binarize`. Received values"
+    inside = tf.reduce_all((x >= 0) & (x <= 1))
+    if tf.executing_eagerly():
+        if not inside:
+            raise ValueError(f"{message} from {ops.min(x):g} to {ops.max(x):g}.")
+    else:
+        tf.debugging.Assert(inside, [message, tf.reduce_min(x), tf.reduce_max(x)])
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise a `ValueError` unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+
+
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class RBM(keras.layers.Layer):
+    """p(v, h) = exp(-E(v, h)) / Z  with  E(v, h) = -vb·v - hb·h - v·w_rec·h  over binary v, h.
+
+    Args:
+        number_hidden_units: number of hidden units.
+        number_visible_units: number of visible units; inferred by `build` if `None`.
+        learning_rate: step size of `cd_update`, and of `train_rbm`.
+        cd_steps: Gibbs steps (v → h → v) of each contrastive-divergence update.
+        tied: whether the generative weights are the transpose of the recognition weights. Only a
+            tied layer is a Boltzmann machine; `untie` gives a layer with two sets of weights.
+        seed: integer that fixes the initial weights and every later draw.
+        **kwargs: as for any Keras layer: `name`, `dtype`, `activity_regularizer` …
+
+    Attributes:
+        w_rec: recognition weights, (visible, hidden), initially drawn from N(0, 0.01²).
+        w_gen: generative weights, (hidden, visible): a view of `w_rec`ᵀ in a tied layer.
+        hb: hidden biases, (hidden,), initially 0.
+        vb: visible biases, (visible,), initially 0; see `adapt`.
+
+    Input shape: (batch, visible), values in [0, 1].
+    Output shape: (batch, hidden), the probabilities p(h=1 | v).
+
+    Every method raises `ValueError` for a tensor of another rank or width. Methods named
+    `sample_*` and `*_gibbs`, and `cd_update`, draw random numbers; no other method does.
+
+    Reference: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive
+    divergence, Neural Computation 14 (2002); initial values: Hinton, A practical guide (2012).
+    """
+
+    def __init__(
+        self,
+        number_hidden_units: int = 10,
+        number_visible_units: int | None = None,
+        learning_rate: float = 0.1,
+        cd_steps: int = 1,
+        tied: bool = True,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        check_count("number_hidden_units", number_hidden_units)
+        check_count("cd_steps", cd_steps)
+        if number_visible_units is not None:
+            check_count("number_visible_units", number_visible_units)
+        if not 0 < learning_rate < float("inf"):
+            raise ValueError(f"`learning_rate` must be positive. Received: {learning_rate}")
+        super().__init__(**kwargs)
+        self.number_hidden_units = number_hidden_units
+        self.number_visible_units = number_visible_units
+        self.learning_rate = learning_rate
+        self.cd_steps = cd_steps
+        self.tied = tied
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        visible, hidden = input_shape[-1], self.number_hidden_units
+        if self.number_visible_units not in (None, visible):
+            raise ValueError(
+                "The last axis of `input_shape` must equal `number_visible_units`, "
+                f"{self.number_visible_units}. Received: {tuple(input_shape)}"
+            )
+        check_count("input_shape[-1]", visible)
+        self.number_visible_units = visible
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: visible})
+        small = keras.initializers.RandomNormal(stddev=0.01, seed=self.seed_generator)
+        self.w_rec = self.add_weight(shape=(visible, hidden), initializer=small, name="w_rec")
+        if not self.tied:
+            self._w_gen = self.add_weight(shape=(hidden, visible), initializer=small, name="w_gen")
+        self.hb = self.add_weight(shape=(hidden,), initializer="zeros", name="hb")
+        self.vb = self.add_weight(shape=(visible,), initializer="zeros", name="vb")
+
+    @property
+    def w_gen(self):
+        return ops.transpose(self.w_rec) if self.tied else self._w_gen
+
+    def call(self, v):
+        return self.forward(v)
+
+    def forward(self, v):
+        """p(h=1 | v) = σ(v·w_rec + hb): (batch, visible) in [0, 1] → (batch, hidden)."""
+        return ops.sigmoid(self._hidden_logits(v))
+
+    def reverse(self, h):
+        """p(v=1 | h) = σ(h·w_gen + vb): (batch, hidden) in [0, 1] → (batch, visible)."""
+        return ops.sigmoid(self._visible_logits(h))
+
+    def sample_h(self, v):
+        """Draw h ~ p(h | v): (batch, visible) → (batch, hidden) in {0, 1}."""
+        return self._bernoulli(self.forward(v))
+
+    def sample_v(self, h):
+        """Draw v ~ p(v | h): (batch, hidden) → (batch, visible) in {0, 1}."""
+        return self._bernoulli(self.reverse(h))
+
+    def forward_gibbs(self, v, steps: int | None = None):
+        """Draw from the Gibbs chain v → h → v, `steps` times (`cd_steps` if `None`)."""
+        for _ in range(self._checked_steps(steps)):
+            v = self.sample_v(self.sample_h(v))
+        return v
+
+    def reverse_gibbs(self, h, steps: int | None = None):
+        """Draw from the Gibbs chain h → v → h, `steps` times (`cd_steps` if `None`)."""
+        for _ in range(self._checked_steps(steps)):
+            h = self.sample_h(self.sample_v(h))
+        return h
+
+    def energy(self, v, h):
+        """E(v, h) = -vb·v - hb·h - v·w_rec·h: (batch, visible), (batch, hidden) → (batch,) nats.
+
+        Raises `ValueError` on an untied layer, which has no energy.
+        """
+        self.require_tied("energy")
+        v, h = self._matrix("v", v, "vb"), self._matrix("h", h, "hb")
+        return -ops.matmul(v, self.vb) - ops.sum(h * self._hidden_logits(v), axis=1)
+
+    def free_energy(self, v):
+        """F(v) = -log Σ_h exp(-E(v, h)) = -vb·v - Σ_j softplus(v·w_rec + hb)_j: → (batch,) nats.
+
+        log p(v) = -F(v) - log Z. Raises `ValueError` on an untied layer, which has no energy.
+        """
+        self.require_tied("free_energy")
+        v = self._matrix("v", v, "vb")
+        return -ops.matmul(v, self.vb) - ops.sum(ops.softplus(self._hidden_logits(v)), axis=1)
+
+    def reconstruction_cost(self, x):
+        """-Σ_i [x log y + (1 - x) log(1 - y)]_i with y = reverse(forward(x)), mean over the batch.
+
+        A scalar of at least 0, in nats; finite however saturated the units are, since it is
+        computed from the logits l of y, as Σ_i softplus(l_i) - x_i l_i.
+        """
+        x = self._matrix("x", x, "vb")
+        logits = self._visible_logits(self.forward(x))
+        return ops.mean(ops.sum(ops.softplus(logits) - x * logits, axis=1))
+
+    def cd_update(self, x):
+        """One step down the gradient of mean F(x) - mean F(v⁽ᵏ⁾), with v⁽ᵏ⁾ held constant.
+
+        v⁽ᵏ⁾ is drawn by `cd_steps` Gibbs steps that start at `x`, (batch, visible) in [0, 1].
+        Returns the reconstruction cost of `x` after the step: a scalar, nats. Works eagerly and
+        in a `tf.function`. Raises for values outside [0, 1], and `ValueError` on an untied layer.
+        """
+        x = self._matrix("x", x, "vb")
+        check_unit_interval(x)
+        v_k = tf.stop_gradient(self.forward_gibbs(x))
+        with tf.GradientTape() as tape:
+            cost = ops.mean(self.free_energy(x)) - ops.mean(self.free_energy(v_k))
+        variables = [self.w_rec, self.hb, self.vb]
+        gradients = tape.gradient(cost, [variable.value for variable in variables])
+        for variable, gradient in zip(variables, gradients):
+            variable.assign_sub(self.learning_rate * gradient)
+        return self.reconstruction_cost(x)
+
+    def adapt(self, data) -> None:
+        """Set vb to log p/(1 - p), p the mean of each visible unit, clipped to [0.001, 0.999].
+
+        Args:
+            data: array (examples, visible) or `tf.data.Dataset` of batches of that shape, values
+                in [0, 1]. A layer that was not built is built. Draws nothing.
+
+        Raises: `ValueError` for empty data or values outside [0, 1].
+        Source: Hinton, A practical guide (2012), section 8.
+        """
+        count, total = 0, 0.0
+        for batch in data if isinstance(data, tf.data.Dataset) else [data]:
+            x = ops.convert_to_tensor(batch, dtype="float32")
+            if not self.built:
+                self.build(x.shape)
+            x = self._matrix("data", x, "vb")
+            check_unit_interval(x)
+            count, total = count + x.shape[0], total + ops.sum(x, axis=0)
+        if count == 0:
+            raise ValueError("`data` must hold at least one example. Received no example.")
+        p = ops.clip(total / count, 0.001, 0.999)
+        self.vb.assign(ops.log(p) - ops.log1p(-p))
+
+    def untie(self) -> "RBM":
+        """A new layer with the same recognition weights and biases, and w_gen starting at w_recᵀ.
+
+        Raises `ValueError` if this layer has not been built.
+        """
+        if not self.built:
+            raise ValueError("`untie` copies weights: call `build` first. Received an unbuilt RBM.")
+        untied = RBM(**{**self.get_config(), "tied": False, "name": f"{self.name}_untied"})
+        untied.build((None, self.number_visible_units))
+        for name in ("w_rec", "_w_gen", "hb", "vb"):
+            getattr(untied, name).assign(getattr(self, name.removeprefix("_")))
+        return untied
+
+    def require_tied(self, name: str) -> None:
+        """Raise `ValueError` unless the layer is tied; `name` is what needs it."""
+        if not self.tied:
+            raise ValueError(
+                f"`{name}` needs symmetric weights: an untied layer has no energy function. "
+                "Received an RBM with tied=False; train it with wake-sleep instead."
+            )
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.number_hidden_units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "number_hidden_units": self.number_hidden_units,
+            "number_visible_units": self.number_visible_units,
+            "learning_rate": self.learning_rate,
+            "cd_steps": self.cd_steps,
+            "tied": self.tied,
+            "seed": self.seed,
+        }
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras saves no SeedGenerator; without its state a resumed run would repeat old noise.
+        store["seed_state"] = self.seed_generator.state
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["seed_state"])
+        super().load_own_variables({key: store[key] for key in store.keys() if key != "seed_state"})
+
+    def _hidden_logits(self, v):
+        return ops.matmul(self._matrix("v", v, "vb"), self.w_rec) + self.hb
+
+    def _visible_logits(self, h):
+        return ops.matmul(self._matrix("h", h, "hb"), self.w_gen) + self.vb
+
+    def _bernoulli(self, p):
+        # One uniform number per element. float32 even under mixed precision: bfloat16 has 8 bits.
+        uniform = keras.random.uniform(ops.shape(p), dtype="float32", seed=self.seed_generator)
+        return ops.cast(uniform < ops.cast(p, "float32"), p.dtype)
+
+    def _matrix(self, name, x, bias):
+        """`x` as a tensor of the weights' dtype, checked to be (batch, length of the bias)."""
+        if not self.built:
+            raise ValueError("The weights do not exist yet: call `build([visible units])` first.")
+        bias = getattr(self, bias)
+        x = ops.convert_to_tensor(x, dtype=bias.dtype)
+        if len(x.shape) != 2 or x.shape[1] != bias.shape[0]:
+            raise ValueError(
+                f"`{name}` must have shape (batch, {bias.shape[0]}). Received: {tuple(x.shape)}"
+            )
+        return x
+
+    def _checked_steps(self, steps):
+        if steps is not None:
+            check_count("steps", steps)
+        return steps or self.cd_steps
