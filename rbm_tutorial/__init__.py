@@ -1,6 +1,6 @@
 """Restricted Boltzmann Machines as Keras layers: the package behind the book."""
 
-from rbm_tutorial.data import bars_and_stripes, binarize, flatten_image, load_mnist
+from rbm_tutorial.data import as_arrays, bars_and_stripes, binarize, flatten_image, load_mnist
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence, train_rbm
 
@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RBM",
     "ContrastiveDivergence",
+    "as_arrays",
     "bars_and_stripes",
     "binarize",
     "flatten_image",

@@ -31,7 +31,7 @@ IDX_MD5 = {
 WAYS_OUT = """Three ways out:
   1. load_mnist() reads the 10,000 + 2,000 digits that come with this package;
   2. load_mnist("tfds", data_dir=DIR) reads a TFDS directory that was prepared elsewhere;
-  3. python -m rbm_tutorial.data --from-idx IDX_DIR --to DIR prepares DIR from the four IDX files."""
+  3. python -m rbm_tutorial.data --from-idx IDX_DIR --to DIR prepares it from the four IDX files."""
 
 
 def load_mnist(source: str = "sample", data_dir: str | None = None):

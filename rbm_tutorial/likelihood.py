@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from rbm_tutorial.data import all_states
-from rbm_tutorial.rbm import RBM, check_unit_interval
+from rbm_tutorial.rbm import RBM, checked_unit_interval
 
 MAX_ENUMERATED_UNITS = 26  # 2²⁶ states of 784 units take minutes
 CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
@@ -30,8 +30,8 @@ def exact_log_partition(rbm: RBM) -> float:
     units = w.shape[1]
     if units > MAX_ENUMERATED_UNITS:
         raise ValueError(
-            f"The smaller layer of `rbm` must have at most {MAX_ENUMERATED_UNITS} units, for 2^units "
-            f"states are summed. Received: {units}. `ais_log_partition` estimates larger machines."
+            f"The smaller layer of `rbm` must have at most {MAX_ENUMERATED_UNITS} units, since "
+            f"2^units states are summed. Received: {units}"
         )
     low = min(units, int(math.log2(max(1, CHUNK_ELEMENTS / w.shape[0]))))
     within = tf.constant(all_states(low), tf.float64)  # the states of a chunk: (2^low, low)
@@ -61,6 +61,4 @@ def log_likelihood(rbm: RBM, x, log_z: float):
 
     Raises: `ValueError` on an untied layer, for wrong shapes or values outside [0, 1].
     """
-    x = ops.convert_to_tensor(x)
-    check_unit_interval(x)
-    return -rbm.free_energy(x) - log_z
+    return -rbm.free_energy(checked_unit_interval(ops.convert_to_tensor(x))) - log_z

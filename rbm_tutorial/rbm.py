@@ -9,18 +9,21 @@ import tensorflow as tf
 from keras import ops
 
 
-def check_unit_interval(x) -> None:
-    """Raise unless every element of `x` lies in [0, 1]; NaN does not.
+def checked_unit_interval(x):
+    """`x` itself, once every element is known to lie in [0, 1]; NaN does not.
 
-    A `ValueError` in eager mode, `tf.errors.InvalidArgumentError` inside a `tf.function`.
+    Raises `ValueError` in eager mode, `tf.errors.InvalidArgumentError` inside a `tf.function`;
+    there, what is computed from the returned tensor waits for the check.
     """
     message = "`x` must lie in [0, 1]: divide images by 255, or call `binarize`. Received values"
     inside = tf.reduce_all((x >= 0) & (x <= 1))
-    if tf.executing_eagerly():
-        if not inside:
-            raise ValueError(f"{message} from {ops.min(x):g} to {ops.max(x):g}.")
-    else:
-        tf.debugging.Assert(inside, [message, tf.reduce_min(x), tf.reduce_max(x)])
+    if not tf.executing_eagerly():
+        limits = [message, tf.reduce_min(x), tf.reduce_max(x)]
+        with tf.control_dependencies([tf.debugging.Assert(inside, limits)]):
+            return tf.identity(x)
+    if not inside:
+        raise ValueError(f"{message} from {ops.min(x):g} to {ops.max(x):g}.")
+    return x
 
 
 def check_count(name: str, value: int) -> None:
@@ -171,8 +174,7 @@ class RBM(keras.layers.Layer):
         Returns the reconstruction cost of `x` after the step: a scalar, nats. Works eagerly and
         in a `tf.function`. Raises for values outside [0, 1], and `ValueError` on an untied layer.
         """
-        x = self._matrix("x", x, "vb")
-        check_unit_interval(x)
+        x = checked_unit_interval(self._matrix("x", x, "vb"))
         v_k = tf.stop_gradient(self.forward_gibbs(x))
         with tf.GradientTape() as tape:
             cost = ops.mean(self.free_energy(x)) - ops.mean(self.free_energy(v_k))
@@ -197,8 +199,7 @@ class RBM(keras.layers.Layer):
             x = ops.convert_to_tensor(batch, dtype="float32")
             if not self.built:
                 self.build(x.shape)
-            x = self._matrix("data", x, "vb")
-            check_unit_interval(x)
+            x = checked_unit_interval(self._matrix("data", x, "vb"))
             count, total = count + x.shape[0], total + ops.sum(x, axis=0)
         if count == 0:
             raise ValueError("`data` must hold at least one example. Received no example.")
@@ -247,7 +248,8 @@ class RBM(keras.layers.Layer):
 
     def load_own_variables(self, store):
         self.seed_generator.state.assign(store["seed_state"])
-        super().load_own_variables({key: store[key] for key in store.keys() if key != "seed_state"})
+        keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
+        super().load_own_variables({key: store[key] for key in keys})
 
     def _hidden_logits(self, v):
         return ops.matmul(self._matrix("v", v, "vb"), self.w_rec) + self.hb

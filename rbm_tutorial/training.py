@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from rbm_tutorial.data import flatten_image
-from rbm_tutorial.rbm import RBM, check_count, check_unit_interval
+from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -23,7 +23,7 @@ class ContrastiveDivergence(keras.Model):
     Args:
         rbm: the `RBM` to train, tied.
         persistent_chains: 0 for CD; the number of chains for PCD. They start at draws from
-            p(v | h=0), live in `chains`, (persistent_chains, visible), and are saved with the model.
+            p(v | h=0), live in `chains`, (persistent_chains, visible), and are saved.
 
     `fit` and `evaluate` take x, an array or `tf.data.Dataset` of (batch, visible) in [0, 1] without
     targets, and report per-example means in nats: `reconstruction_cost` and `free_energy` of the
@@ -31,7 +31,7 @@ class ContrastiveDivergence(keras.Model):
     (`activity_regularizer`); in evaluation it is the mean free energy, so that validation draws no
     random numbers and never changes a run. `predict` gives p(h=1 | v).
 
-    Raises: `ValueError` for an untied layer, empty data, targets, sample weights, wrong shapes;
+    Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes;
     `tf.errors.InvalidArgumentError` for values outside [0, 1] (NaN included) inside `fit`.
     """
 
@@ -68,12 +68,11 @@ class ContrastiveDivergence(keras.Model):
         return self.chains.value
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if y is not None or sample_weight is not None:
+        if y is not None:
             raise ValueError(
-                "An RBM learns from `x` alone: pass images without labels or weights. "
-                f"Received: y={y}, sample_weight={sample_weight}"
+                f"An RBM learns from `x` alone: pass images without labels. Received: y={y}"
             )
-        check_unit_interval(x)
+        x = checked_unit_interval(x)
         free_energy = self.rbm.free_energy(x)
         self.free_energy_tracker.update_state(free_energy)
         self.reconstruction_tracker.update_state(

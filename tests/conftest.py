@@ -1,0 +1,77 @@
+"""The exact oracle: a machine of four visible and three hidden units, all 128 states enumerated.
+
+It is written in NumPy and float64, and shares no code with the package.
+"""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rbm_tutorial import RBM
+
+
+def states(units):
+    return np.array(list(itertools.product([0.0, 1.0], repeat=units)))
+
+
+def enumerate_machine(w, vb, hb):
+    """Energies and probabilities of every state: arrays (2^visible, 2^hidden) and their margins."""
+    v, h = states(len(vb)), states(len(hb))
+    energy = -(v @ vb)[:, None] - h @ hb - v @ w @ h.T
+    log_z = np.logaddexp.reduce(-energy, axis=None)
+    joint = np.exp(-energy - log_z)
+    log_weight_v = np.logaddexp.reduce(-energy, axis=1, keepdims=True)
+    log_weight_h = np.logaddexp.reduce(-energy, axis=0, keepdims=True)
+    return SimpleNamespace(
+        v=v,
+        h=h,
+        energy=energy,
+        free_energy=-log_weight_v[:, 0],
+        log_z=log_z,
+        joint=joint,
+        p_v=joint.sum(axis=1),
+        p_h=joint.sum(axis=0),
+        mean_h_given_v=np.exp(-energy - log_weight_v) @ h,
+        mean_v_given_h=np.exp(-energy - log_weight_h).T @ v,
+    )
+
+
+def parameters_of(rbm):
+    return tuple(np.asarray(p, dtype="float64") for p in (rbm.w_rec, rbm.vb, rbm.hb))
+
+
+def machine(visible=4, hidden=3, scale=1.0, seed=0, **kwargs):
+    """A built RBM with normally distributed parameters of that scale."""
+    rng = np.random.default_rng(seed)
+    rbm = RBM(hidden, seed=seed, **kwargs)
+    rbm.build([visible])
+    for parameter in (rbm.w_rec, rbm.vb, rbm.hb):
+        parameter.assign(rng.normal(scale=scale, size=parameter.shape))
+    return rbm
+
+
+def copy_of(rbm):
+    """Another layer with the same weights that will draw the same numbers."""
+    other = RBM.from_config(rbm.get_config())
+    other.build([rbm.number_visible_units])
+    other.set_weights(rbm.get_weights())
+    other.seed_generator.state.assign(rbm.seed_generator.state)
+    return other
+
+
+@pytest.fixture
+def rbm():
+    return machine()
+
+
+@pytest.fixture
+def exact(rbm):
+    return enumerate_machine(*parameters_of(rbm))
+
+
+@pytest.fixture
+def batch():
+    """Six examples of four pixels, some of them gray."""
+    return np.random.default_rng(1).integers(0, 3, size=(6, 4)).astype("float32") / 2

@@ -1,0 +1,91 @@
+"""What the repository promises around the code: imports, metadata, the README."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import rbm_tutorial
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_python(code, directory=None):
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=directory)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_import_loads_neither_data_sets_nor_probability_nor_plots():
+    """Keras itself imports matplotlib where it finds it; this package must not add to that."""
+    code = "import sys, keras; before = set(sys.modules); import rbm_tutorial; "
+    code += "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    loaded = set(run_python(code).split())
+    assert "rbm_tutorial" in loaded
+    assert not loaded & {"tensorflow_datasets", "tensorflow_probability", "matplotlib"}
+    assert "rbm_tutorial.plots" not in run_python("import sys, rbm_tutorial; print(*sys.modules)")
+
+
+def test_exports_what_it_names():
+    assert all(hasattr(rbm_tutorial, name) for name in rbm_tutorial.__all__)
+
+
+def test_every_imported_package_is_declared():
+    distributions = metadata.packages_distributions()
+    declared = {
+        re.match(r"[\w-]+", requirement)[0].lower().replace("_", "-")
+        for requirement in metadata.requires("rbm_tutorial")
+        if "extra ==" not in requirement
+    }
+    for path in (ROOT / "rbm_tutorial").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            known = {*sys.stdlib_module_names, "rbm_tutorial"}
+            for name in {name.split(".")[0] for name in names} - known:
+                providers = {d.lower().replace("_", "-") for d in distributions[name]}
+                assert providers & declared, f"{path.name} imports {name}"
+
+
+def test_versions_agree():
+    version = metadata.version("rbm_tutorial")
+    assert rbm_tutorial.__version__ == version
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) == 10
+    code = "import matplotlib; matplotlib.use('agg')\n" + code
+    assert "nats an image" in run_python(code, tmp_path)
+    assert (tmp_path / "filters.png").exists()
+
+
+def test_the_readme_names_commands_that_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in ("README.md", "CONTRIBUTING.md", "index.md"):
+        for target in re.findall(r"\bmake ([a-z]+)\b", (ROOT / page).read_text(encoding="utf-8")):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE) or target == "sure", target
+
+
+def test_every_test_that_the_appendix_names_exists():
+    """Each defect of the source is guarded by a test; a renamed one would leave a dead promise."""
+    import nbformat
+
+    notebook = nbformat.read(ROOT / "chapters" / "appendix_source.ipynb", as_version=4)
+    named = set(re.findall(r"`(test_\w+)`", "\n".join(cell.source for cell in notebook.cells)))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    assert len(named) > 20
+    assert named <= set(re.findall(r"def (test_\w+)", tests))

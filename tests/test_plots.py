@@ -1,0 +1,131 @@
+"""Figures: what is drawn, not how it looks."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from conftest import machine
+
+from rbm_tutorial import RBM, plots
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def tile(picture, row, column, height, width):
+    top, left = row * (height + 1), column * (width + 1)
+    return picture[top : top + height, left : left + width]
+
+
+def test_image_grid_puts_each_image_in_its_place():
+    images = np.arange(5 * 6).reshape(5, 6)
+    ax = plots.image_grid(images, columns=3, image_shape=(2, 3))
+    picture = ax.images[0].get_array().filled(np.nan)
+    assert picture.shape == (2 * 3, 3 * 4)
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(tile(picture, *divmod(i, 3), 2, 3), image.reshape(2, 3))
+    assert np.all(np.isnan(tile(picture, 1, 2, 2, 3)))
+    assert ax.images[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 3)])
+def test_image_grid_refuses_images_of_another_size(shape):
+    with pytest.raises(ValueError, match=r"image_shape=\(2, [23]\).*Received: \(4, 5\)"):
+        plots.image_grid(np.zeros((4, 5)), image_shape=shape)
+
+
+def test_filters_share_one_scale_symmetric_about_zero():
+    rbm = machine(4, 3)
+    w = np.array(rbm.w_rec)
+    ax = plots.filters(rbm, columns=3)
+    picture = ax.images[0].get_array().filled(np.nan)
+    for j in range(3):
+        np.testing.assert_array_equal(tile(picture, 0, j, 2, 2), w[:, j].reshape(2, 2))
+    low, high = ax.images[0].get_clim()
+    assert -low == high == pytest.approx(abs(w).max())
+    assert len(ax.figure.axes) == 2  # the other is the color bar
+    assert ax.images[0].get_array().shape == plots.filters(rbm, 2, 3).images[0].get_array().shape
+
+
+def test_reconstructions_stand_below_their_originals():
+    originals, reconstructed = np.zeros((3, 4)), np.ones((3, 4))
+    ax = plots.reconstructions(originals, reconstructed)
+    picture = ax.images[0].get_array().filled(np.nan)
+    assert np.all(tile(picture, 0, 1, 2, 2) == 0)
+    assert np.all(tile(picture, 1, 1, 2, 2) == 1)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["data", "reconstruction"]
+    with pytest.raises(ValueError, match="must have one shape"):
+        plots.reconstructions(originals, reconstructed[:2])
+
+
+def test_film_strip_shows_each_chain_as_a_row():
+    chain = np.arange(3 * 2)[:, None].reshape(3, 2, 1) * np.ones(4)
+    ax = plots.film_strip(chain, steps=[0, 1, 100])
+    picture = ax.images[0].get_array().filled(np.nan)
+    for time in range(3):
+        for row in range(2):
+            assert np.all(tile(picture, row, time, 2, 2) == chain[time, row, 0])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "100"]
+    numbered = plots.film_strip(chain)
+    assert [label.get_text() for label in numbered.get_xticklabels()] == ["0", "1", "2"]
+
+
+def test_training_curves_show_validation_where_there_is_one():
+    history = {"free_energy": [3.0, 2.0], "val_free_energy": [4.0, 3.0], "loss": [1.0, 0.5]}
+    ax = plots.training_curves(history, "free_energy")
+    assert [line.get_label() for line in ax.lines] == ["training", "validation"]
+    np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[1, 4], [2, 3]])
+    assert ax.get_ylabel() == "free energy (nats)"
+    assert len(plots.training_curves(history, "loss").lines) == 1
+
+
+def test_energy_landscape_is_the_energy_of_each_state(rbm, exact):
+    ax = plots.energy_landscape(rbm)
+    np.testing.assert_allclose(ax.images[0].get_array(), exact.energy, atol=1e-5)
+    assert ax.get_yticklabels()[5].get_text() == "0101"
+    large = RBM(7)
+    large.build([3])
+    with pytest.raises(ValueError, match="at most 6 units"):
+        plots.energy_landscape(large)
+
+
+@pytest.mark.parametrize("name", ["w_rec", "hb", "vb"])
+def test_histogram_counts_every_parameter(rbm, name):
+    ax = plots.parameter_histogram(rbm, name)
+    heights = sum(patch.get_height() for patch in ax.patches)
+    assert heights == np.size(getattr(rbm, name))
+
+
+def test_hidden_activations_are_probabilities(rbm, batch):
+    ax = plots.hidden_activations(rbm, batch)
+    np.testing.assert_allclose(ax.images[0].get_array(), rbm.forward(batch))
+
+
+def test_draws_on_given_axes_and_returns_them(rbm, batch):
+    history = {"loss": [1.0]}
+    for draw in (
+        lambda ax: plots.image_grid(batch, ax=ax),
+        lambda ax: plots.filters(rbm, ax=ax),
+        lambda ax: plots.reconstructions(batch, batch, ax=ax),
+        lambda ax: plots.film_strip(batch[None], ax=ax),
+        lambda ax: plots.training_curves(history, "loss", ax=ax),
+        lambda ax: plots.energy_landscape(rbm, ax=ax),
+        lambda ax: plots.parameter_histogram(rbm, ax=ax),
+        lambda ax: plots.hidden_activations(rbm, batch, ax=ax),
+    ):
+        ax = plt.subplots()[1]
+        assert draw(ax) is ax
+        assert ax.images or ax.lines or ax.patches
+
+
+def test_style_reads_on_light_and_dark_pages():
+    plots.use_style()
+    assert plt.rcParams["figure.facecolor"] == plt.rcParams["axes.facecolor"] == "none"
+    for color in (plots.GREY, *plots.COLORS):
+        red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+        assert (luminance + 0.05) / (0.01 + 0.05) > 2  # contrast with a dark page
+        assert 1.05 / (luminance + 0.05) > 2  # and with a white one

@@ -1,0 +1,343 @@
+"""The training procedure: the same rule as `cd_update`, through Keras, and the source's loop."""
+
+import inspect
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import copy_of, machine
+
+from rbm_tutorial import RBM, ContrastiveDivergence, bars_and_stripes, flatten_image, train_rbm
+
+EXAMPLES = np.random.default_rng(2).integers(0, 2, size=(22, 4)).astype("float32")
+
+
+def compiled(rbm, optimizer=None, **kwargs):
+    model = ContrastiveDivergence(rbm, **kwargs)
+    model.compile(optimizer or keras.optimizers.SGD(0.1))
+    return model
+
+
+def assert_equal_weights(first, second):
+    for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# ---------------------------------------------------------------- contrastive divergence by fit
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_step_of_fit_with_sgd_is_cd_update(batch, steps):
+    rbm = machine(cd_steps=steps, learning_rate=0.2)
+    twin = copy_of(rbm)
+    rbm.cd_update(batch)
+    compiled(twin, keras.optimizers.SGD(0.2)).fit(batch, verbose=0, shuffle=False)
+    for ours, theirs in zip(rbm.get_weights(), twin.get_weights()):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_loss_is_the_difference_of_free_energies(rbm, batch):
+    twin = copy_of(rbm)
+    v_k = twin.forward_gibbs(batch)
+    expected = np.mean(twin.free_energy(batch)) - np.mean(twin.free_energy(v_k))
+    model = compiled(rbm, keras.optimizers.SGD(1e-9))
+    history = model.fit(batch, verbose=0, shuffle=False).history
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert history["free_energy"][0] == pytest.approx(np.mean(twin.free_energy(batch)), rel=1e-4)
+    cost = float(twin.reconstruction_cost(batch))
+    assert history["reconstruction_cost"][0] == pytest.approx(cost, rel=1e-4)
+
+
+def test_a_short_last_batch_counts_by_its_images():
+    """Reported means are over examples: 22 in batches of 8, 8 and 6."""
+    rbm = machine()
+    expected = copy_of(rbm)
+    history = compiled(rbm, keras.optimizers.SGD(1e-9)).fit(EXAMPLES, batch_size=8, verbose=0)
+    reported = {key: values[0] for key, values in history.history.items()}
+    cost = float(expected.reconstruction_cost(EXAMPLES))
+    free_energy = float(np.mean(expected.free_energy(EXAMPLES)))
+    assert reported["reconstruction_cost"] == pytest.approx(cost, rel=1e-4)
+    assert reported["free_energy"] == pytest.approx(free_energy, rel=1e-4)
+    evaluated = compiled(expected).evaluate(EXAMPLES, batch_size=8, verbose=0, return_dict=True)
+    assert evaluated["reconstruction_cost"] == pytest.approx(cost, rel=1e-4)
+    assert evaluated["loss"] == pytest.approx(free_energy, rel=1e-4)
+
+
+@pytest.mark.parametrize("persistent_chains", [0, 5])
+def test_validation_draws_nothing_and_changes_nothing(persistent_chains):
+    with_validation, without = machine(), machine()
+    fit = {"batch_size": 8, "epochs": 2, "verbose": 0, "shuffle": False}
+    first = compiled(with_validation, persistent_chains=persistent_chains)
+    history = first.fit(EXAMPLES, validation_data=(EXAMPLES[:7],), **fit).history
+    second = compiled(without, persistent_chains=persistent_chains)
+    second.fit(EXAMPLES, **fit)
+    assert_equal_weights(first, second)
+    expected = float(np.mean(with_validation.free_energy(EXAMPLES[:7])))
+    assert history["val_free_energy"][-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_learns_bars_and_stripes():
+    """The exact likelihood rises to well above that of independent pixels, -9 log 2."""
+    from rbm_tutorial.likelihood import exact_log_partition, log_likelihood
+
+    patterns, p = bars_and_stripes(3)
+    rbm = RBM(8, cd_steps=5, seed=0)
+    x = np.repeat(patterns, np.rint(p / p.min()).astype(int), axis=0)
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.5), steps_per_execution=50)
+    batches = tf.data.Dataset.from_tensors(x).repeat(2000)
+    model.fit(batches, verbose=0, shuffle=False)
+    likelihood = np.sum(p * log_likelihood(rbm, patterns, exact_log_partition(rbm)))
+    assert np.sum(p * np.log(p)) - 1.5 < likelihood < np.sum(p * np.log(p))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.Adam,
+        keras.optimizers.RMSprop,
+        partial(keras.optimizers.SGD, momentum=0.9, weight_decay=1e-3, use_ema=True),
+    ],
+)
+def test_takes_any_optimizer_and_several_steps_an_execution(optimizer):
+    rbm = machine()
+    before = rbm.get_weights()
+    model = ContrastiveDivergence(rbm)
+    model.compile(optimizer(), steps_per_execution=2)
+    history = model.fit(EXAMPLES, batch_size=8, epochs=2, verbose=0).history
+    assert set(history) == {"free_energy", "reconstruction_cost", "loss"}
+    assert all(np.all(np.isfinite(values)) for values in history.values())
+    assert all(not np.allclose(old, new) for old, new in zip(before, rbm.get_weights()))
+
+
+def test_penalties_of_the_layer_enter_the_loss(batch):
+    class Constant(keras.regularizers.Regularizer):
+        def __call__(self, h):
+            return 7.0 + 0.0 * keras.ops.sum(h)
+
+    plain, penalized = machine(), machine(activity_regularizer=Constant())
+    fit = {"batch_size": 6, "verbose": 0}
+    loss, with_penalty = (
+        compiled(r).fit(batch, **fit).history["loss"][0] for r in (plain, penalized)
+    )
+    assert with_penalty > loss + 1
+
+
+def test_predict_gives_hidden_probabilities(rbm, batch):
+    np.testing.assert_allclose(
+        compiled(rbm).predict(batch, verbose=0), rbm.forward(batch), atol=1e-6
+    )
+
+
+def test_runs_in_half_precision():
+    rbm = machine(dtype="mixed_bfloat16")
+    history = compiled(rbm, persistent_chains=4).fit(EXAMPLES, batch_size=8, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+
+
+# ---------------------------------------------------------------- persistent chains
+
+
+def test_persistent_chains_continue_where_they_were(rbm, batch):
+    twin = copy_of(rbm)
+    model, other = (compiled(r, persistent_chains=5) for r in (rbm, twin))
+    for m in (model, other):
+        m.build((None, 4))
+    assert set(np.unique(model.chains)) <= {0, 1}
+    expected = twin.forward_gibbs(other.chains)
+    model.fit(batch, batch_size=6, verbose=0)
+    np.testing.assert_array_equal(model.chains, expected)
+    before = np.array(model.chains)
+    model.evaluate(batch, verbose=0)
+    np.testing.assert_array_equal(model.chains, before)
+
+
+def test_persistent_chains_start_at_independent_draws():
+    model = compiled(machine(scale=0.0), persistent_chains=4000)
+    model.build((None, 4))
+    assert np.all(abs(np.mean(model.chains, axis=0) - 0.5) < 5 * 0.5 / np.sqrt(4000))
+
+
+@pytest.mark.parametrize("persistent_chains", [0, 5])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, persistent_chains):
+    """Weights, optimizer, chains and random state are saved: the runs agree bit for bit."""
+    fit = {"batch_size": 8, "verbose": 0, "shuffle": False}
+    whole, half = (
+        compiled(machine(), keras.optimizers.Adam(), persistent_chains=persistent_chains)
+        for _ in range(2)
+    )
+    whole.fit(EXAMPLES, epochs=4, **fit)
+    half.fit(EXAMPLES, epochs=2, **fit)
+    half.save(tmp_path / "model.keras")
+    resumed = keras.models.load_model(tmp_path / "model.keras")
+    resumed.fit(EXAMPLES, epochs=2, **fit)
+    assert_equal_weights(whole, resumed)
+    assert resumed.persistent_chains == persistent_chains
+
+
+def test_backup_and_restore_resumes_after_an_interruption(tmp_path):
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    fit = {"batch_size": 8, "verbose": 0, "shuffle": False, "epochs": 4}
+    whole, broken, resumed = (compiled(machine(), persistent_chains=5) for _ in range(3))
+    for model in (whole, broken, resumed):
+        model.build((None, 4))
+    whole.fit(EXAMPLES, **fit)
+    backup = partial(keras.callbacks.BackupAndRestore, tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(EXAMPLES, callbacks=[backup(), Interruption()], **fit)
+    resumed.fit(EXAMPLES, callbacks=[backup()], **fit)
+    assert_equal_weights(whole, resumed)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_refuses_an_untied_layer(rbm):
+    with pytest.raises(ValueError, match=r"`ContrastiveDivergence` needs symmetric weights"):
+        ContrastiveDivergence(rbm.untie())
+
+
+@pytest.mark.parametrize("chains", [-1, 2.0, True])
+def test_refuses_impossible_numbers_of_chains(rbm, chains):
+    with pytest.raises(ValueError, match=f"`persistent_chains`.*Received: {chains}"):
+        ContrastiveDivergence(rbm, persistent_chains=chains)
+
+
+def test_refuses_targets(rbm):
+    with pytest.raises(ValueError, match="learns from `x` alone"):
+        compiled(rbm).fit(EXAMPLES, EXAMPLES, verbose=0)
+
+
+@pytest.mark.parametrize("bad", [255.0, -1.0, np.nan])
+@pytest.mark.parametrize("persistent_chains", [0, 5])
+def test_values_outside_the_unit_interval_stop_fit_before_anything_is_learned(
+    bad, persistent_chains
+):
+    x = EXAMPLES.copy()
+    x[3, 2] = bad
+    rbm = machine()
+    before = rbm.get_weights()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
+        compiled(rbm, persistent_chains=persistent_chains).fit(x, batch_size=22, verbose=0)
+    for old, new in zip(before, rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_refuses_images_that_are_not_flat(rbm):
+    with pytest.raises(ValueError, match="ndim"):
+        compiled(rbm).fit(EXAMPLES[:, None], verbose=0)
+
+
+# ---------------------------------------------------------------- train_rbm
+
+
+class Costs(keras.callbacks.Callback):
+    """Replaces the epochs' reconstruction costs by given ones and counts the epochs."""
+
+    def __init__(self, costs):
+        super().__init__()
+        self.costs, self.epochs = costs, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["reconstruction_cost"] = self.costs[epoch]
+        self.epochs += 1
+
+
+def epochs_until_stop(monkeypatch, costs, tolerance):
+    """How many epochs `train_rbm` runs when its epochs report these costs."""
+    given = Costs(costs)
+    original = keras.Model.fit
+
+    def fit(self, *args, callbacks, **kwargs):
+        return original(self, *args, callbacks=[given, *callbacks], **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    train_rbm(RBM(2, seed=0), EXAMPLES, num_epochs=len(costs), tolerance=tolerance, verbose=0)
+    return given.epochs
+
+
+def test_stops_at_the_first_change_within_tolerance_and_not_before(monkeypatch):
+    assert epochs_until_stop(monkeypatch, [9.0, 8.0, 7.0, 6.5, 5.0, 4.0], tolerance=0.5) == 4
+    monkeypatch.undo()
+    assert epochs_until_stop(monkeypatch, [9.0, 8.0, 8.5, 5.0], tolerance=0.5) == 3
+    monkeypatch.undo()
+    assert epochs_until_stop(monkeypatch, [9.0, 8.0, 7.0, 6.0], tolerance=0.5) == 4
+
+
+def test_stops_at_a_cost_of_exactly_zero():
+    """The source takes a cost of 0 for none yet."""
+    rbm = RBM(1, seed=0)
+    rbm.build([4])
+    rbm.vb.assign(4 * [200.0])
+    history = keras.callbacks.History()
+    train_rbm(rbm, np.ones((8, 4)), num_epochs=50, verbose=0, callbacks=[history])
+    assert history.history["reconstruction_cost"] == [0.0, 0.0]
+
+
+def digits(count):
+    """Examples as TFDS gives them, of 2×2 pixels."""
+    images = np.random.default_rng(0).integers(0, 256, size=(count, 2, 2, 1), dtype="uint8")
+    return tf.data.Dataset.from_tensor_slices({"image": images, "label": np.arange(count) % 10})
+
+
+def test_takes_the_source_call_as_printed():
+    names = list(inspect.signature(train_rbm).parameters)
+    assert names[:7] == [
+        "rbm", "data", "map_fn", "num_epochs", "tolerance", "batch_size", "shuffle_buffer",
+    ]  # fmt: skip
+    rbm = RBM(5, seed=0)
+    rbm.build([4])
+    assert train_rbm(rbm, digits(20), partial(flatten_image, label=False), 2, 0.5, 2000) is rbm
+
+
+def test_trains_on_images_with_and_without_labels():
+    with_labels, without = RBM(3, seed=0), RBM(3, seed=0)
+    train_rbm(with_labels, digits(20), flatten_image, num_epochs=2, verbose=0)
+    train_rbm(without, digits(20), partial(flatten_image, label=False), num_epochs=2, verbose=0)
+    assert_equal_weights(with_labels, without)
+
+
+def test_the_same_seed_gives_the_same_run():
+    runs = [RBM(3, seed=seed) for seed in (0, 0, 1)]
+    for rbm in runs:
+        train_rbm(rbm, EXAMPLES, num_epochs=2, batch_size=4, verbose=0)
+    assert_equal_weights(runs[0], runs[1])
+    assert not np.allclose(runs[0].w_rec, runs[2].w_rec)
+
+
+def test_examples_are_shuffled_anew_each_epoch(monkeypatch):
+    epochs = []
+
+    def fit(self, batches, **kwargs):
+        epochs.extend([np.concatenate(list(batches)).tolist() for _ in range(2)])
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    train_rbm(RBM(3, seed=0), EXAMPLES, batch_size=4)
+    given = EXAMPLES.tolist()
+    assert epochs[0] != epochs[1] != given != epochs[0]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(given)
+
+
+def test_empty_data_is_an_error_that_says_so():
+    for nothing in (np.zeros((0, 4)), digits(20).take(0)):
+        with pytest.raises(ValueError, match="`data` must hold at least one example"):
+            train_rbm(RBM(3), nothing, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "argument", [{"num_epochs": 0}, {"batch_size": 0}, {"shuffle_buffer": 0}, {"tolerance": -1.0}]
+)
+def test_train_rbm_refuses_arguments_that_cannot_work(argument):
+    with pytest.raises(ValueError, match=f"`{next(iter(argument))}`"):
+        train_rbm(RBM(3), EXAMPLES, **argument)
+
+
+def test_train_rbm_refuses_images_that_were_not_scaled():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
+        train_rbm(RBM(3), 255 * EXAMPLES, verbose=0)
