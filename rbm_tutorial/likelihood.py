@@ -1,15 +1,18 @@
 """How probable data are under a trained machine: the partition function and what follows from it.
 
-Chapter 3 derives the log-likelihood from the free energy. Everything is in nats.
+Chapter 3 derives the log-likelihood from the free energy, chapter 8 the estimates of log Z for
+machines that are too large to enumerate. Everything is in nats.
 """
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from rbm_tutorial.data import all_states
-from rbm_tutorial.rbm import RBM, checked_unit_interval
+from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
 
 MAX_ENUMERATED_UNITS = 26  # 2²⁶ states of 784 units take minutes
 CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
@@ -31,7 +34,7 @@ def exact_log_partition(rbm: RBM) -> float:
     if units > MAX_ENUMERATED_UNITS:
         raise ValueError(
             f"The smaller layer of `rbm` must have at most {MAX_ENUMERATED_UNITS} units, since "
-            f"2^units states are summed. Received: {units}"
+            f"2^units states are summed. Received: {units}. Use `ais_log_partition`."
         )
     low = min(units, int(math.log2(max(1, CHUNK_ELEMENTS / w.shape[0]))))
     within = tf.constant(all_states(low), tf.float64)  # the states of a chunk: (2^low, low)
@@ -53,6 +56,183 @@ def _log_sum_over_chunks(logits, biases, w_high, outer_high):
     return total
 
 
+class PartitionEstimate(NamedTuple):
+    """An estimate of log Z by importance sampling.
+
+    Attributes:
+        log_z: the estimate, nats.
+        standard_error: of `log_z`, nats, by the delta method: the relative standard error of the
+            mean weight.
+        effective_sample_size: (Σ w)² / Σ w², between 1 and the number of chains.
+        log_weights: (chains,) float64, nats, each an estimate of ±(log Z - log Z₀) by itself.
+    """
+
+    log_z: float
+    standard_error: float
+    effective_sample_size: float
+    log_weights: np.ndarray
+
+
+def ais_log_partition(
+    rbm: RBM,
+    num_chains: int = 100,
+    num_betas: int = 10_000,
+    base_rate=None,
+    seed: int = 0,
+    betas=None,
+) -> PartitionEstimate:
+    """Estimate log Z by annealed importance sampling, from independent pixels to the machine.
+
+    The unnormalized p*_β(v) = exp[((1 - β) a₀ + β vb)·v] Π_j (1 + exp[β (v·w_rec + hb)_j]) lead
+    from pixels that are on independently at the base rate σ(a₀), whose Z₀ is known, to the machine.
+    Each chain's weight is Π_k p*_{β_k}(v_{k-1}) / p*_{β_{k-1}}(v_{k-1}), v_k one Gibbs step at β_k
+    from v_{k-1}. The mean weight is an unbiased estimate of Z / Z₀, so `log_z` is too low on
+    average, and a likelihood computed from it too high: too few temperatures flatter the model.
+
+    Args:
+        rbm: the machine, tied.
+        num_chains: number of independent chains.
+        num_betas: number of inverse temperatures, evenly spaced from 0 to 1.
+        base_rate: probabilities of the pixels, (visible,), clipped to [0.001, 0.999]; such as the
+            mean of the training data. σ(vb) if `None`.
+        seed: fixes the random numbers.
+        betas: inverse temperatures that rise from 0 to 1, instead of `num_betas` even ones; such
+            as `salakhutdinov_murray_betas()`.
+
+    Raises: `ValueError` on an untied layer or for arguments out of range.
+    Source: Neal (2001); Salakhutdinov & Murray (2008), section 4.
+    """
+    rbm.require_tied("ais_log_partition")
+    check_count("num_chains", num_chains)
+    betas, a0 = _checked_betas(num_betas, betas), _base_biases(rbm, base_rate)
+    start = _bernoulli(tf.tile(a0[None], (num_chains, 1)), (seed, 0))
+    log_weights = _anneal(rbm, start, betas, a0, seed)
+    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, a0) + log_ratio)
+
+
+def reverse_ais_log_partition(
+    rbm: RBM,
+    samples,
+    num_betas: int = 10_000,
+    base_rate=None,
+    seed: int = 0,
+    betas=None,
+) -> PartitionEstimate:
+    """Estimate log Z by annealing backwards, from the machine to independent pixels.
+
+    The mean weight estimates Z₀ / Z, so `log_z` is too high on average *if* the chains start at
+    exact samples of the machine; with `ais_log_partition` it then sandwiches log Z. Samples that
+    have not reached every mode make it too low, and the gap to the forward estimate smaller than
+    it should be.
+
+    Args:
+        rbm: the machine, tied.
+        samples: binary samples of the machine, (chains, visible), such as ends of long chains.
+        num_betas: as for `ais_log_partition`, like all that follow.
+        base_rate: the same.
+        seed: the same.
+        betas: the same, rising from 0 to 1; they are passed through from 1 to 0.
+
+    Raises: `ValueError` on an untied layer or for arguments out of range.
+    Source: Burda, Grosse & Salakhutdinov (2015).
+    """
+    rbm.require_tied("reverse_ais_log_partition")
+    betas, a0 = _checked_betas(num_betas, betas), _base_biases(rbm, base_rate)
+    start = checked_unit_interval(ops.convert_to_tensor(samples, dtype="float32"))
+    if len(start.shape) != 2 or start.shape[1] != rbm.number_visible_units:
+        raise ValueError(
+            f"`samples` must have shape (chains, {rbm.number_visible_units}). "
+            f"Received: {tuple(start.shape)}"
+        )
+    log_weights = _anneal(rbm, start, betas[::-1], a0, seed)
+    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, a0) - log_ratio)
+
+
+def salakhutdinov_murray_betas() -> np.ndarray:
+    """The 14,500 inverse temperatures of Salakhutdinov & Murray (2008), dense near 1.
+
+    500 evenly spaced in [0, 0.5], 4,000 in [0.5, 0.9] and 10,000 in [0.9, 1].
+    """
+    return np.concatenate(
+        [
+            np.linspace(0, 0.5, 500, endpoint=False),
+            np.linspace(0.5, 0.9, 4_000, endpoint=False),
+            np.linspace(0.9, 1, 10_000),
+        ]
+    )
+
+
+def _checked_betas(num_betas, betas):
+    if betas is None:
+        if num_betas < 2:
+            raise ValueError(f"`num_betas` must be at least 2. Received: {num_betas}")
+        betas = np.linspace(0, 1, num_betas)
+    betas = np.asarray(betas, dtype="float64")
+    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1:
+        raise ValueError(f"`betas` must be a vector from 0 to 1. Received: {betas}")
+    if np.any(np.diff(betas) <= 0):
+        raise ValueError("`betas` must rise at every step. Received some that do not.")
+    return betas
+
+
+def _base_biases(rbm, base_rate):
+    """a₀ of the independent pixels at which annealing starts: (visible,)."""
+    if base_rate is None:
+        return tf.convert_to_tensor(rbm.vb, tf.float32)
+    p = checked_unit_interval(ops.convert_to_tensor(base_rate, dtype="float32"))
+    if p.shape != rbm.vb.shape:
+        raise ValueError(f"`base_rate` must have shape {rbm.vb.shape}. Received: {p.shape}")
+    p = tf.clip_by_value(p, 0.001, 0.999)
+    return tf.math.log(p) - tf.math.log1p(-p)
+
+
+def _log_z0(rbm, a0):
+    log_z_visible = tf.reduce_sum(tf.nn.softplus(tf.cast(a0, tf.float64)))
+    return float(log_z_visible) + rbm.number_hidden_units * math.log(2)
+
+
+def _anneal(rbm, start, betas, a0, seed):
+    """Log-weights, (chains,) float64, of chains that pass from betas[0] to betas[-1]."""
+    parameters = (tf.convert_to_tensor(p) for p in (rbm.w_rec, rbm.vb, rbm.hb))
+    return _annealed_log_weights(start, tf.constant(betas), a0, *parameters, tf.constant(seed))
+
+
+@tf.function(reduce_retracing=True)
+def _annealed_log_weights(v, betas, a0, w, vb, hb, seed):
+    log_weights = tf.zeros(tf.shape(v)[0], tf.float64)
+    for k in tf.range(1, tf.shape(betas)[0]):
+        previous, beta = tf.cast(betas[k - 1], tf.float32), tf.cast(betas[k], tf.float32)
+        logits = tf.matmul(v, w) + hb  # shared by the weight and the Gibbs step
+        visible = tf.linalg.matvec(v, vb - a0)
+        hidden = tf.nn.softplus(beta * logits) - tf.nn.softplus(previous * logits)
+        log_ratio = (beta - previous) * visible + tf.reduce_sum(hidden, axis=1)
+        log_weights += tf.cast(log_ratio, tf.float64)
+        v = _tempered_gibbs_step(logits, beta, a0, w, vb, tf.stack([seed, k]))
+    return log_weights
+
+
+def _tempered_gibbs_step(hidden_logits, beta, a0, w, vb, seed):
+    """Draw h and then v at inverse temperature β; the hidden logits are those of β = 1."""
+    h = _bernoulli(beta * hidden_logits, seed)
+    return _bernoulli(beta * (tf.matmul(h, w, transpose_b=True) + vb) + (1 - beta) * a0, -seed)
+
+
+def _bernoulli(logits, seed):
+    uniform = tf.random.stateless_uniform(tf.shape(logits), seed)
+    return tf.cast(uniform < tf.sigmoid(logits), tf.float32)
+
+
+def _estimate(log_weights, log_z_of):
+    log_weights = np.asarray(log_weights)
+    weights = np.exp(log_weights - log_weights.max())
+    return PartitionEstimate(
+        log_z=log_z_of(float(log_weights.max() + np.log(weights.mean()))),
+        standard_error=float(weights.std(ddof=1) / weights.mean() / math.sqrt(len(weights))),
+        effective_sample_size=float(weights.sum() ** 2 / (weights**2).sum()),
+        log_weights=log_weights,
+    )
+
+
 def log_likelihood(rbm: RBM, x, log_z: float):
     """log p(x) = -F(x) - log Z of each example: (batch, visible) in [0, 1] → (batch,) nats.
 
@@ -62,3 +242,85 @@ def log_likelihood(rbm: RBM, x, log_z: float):
     Raises: `ValueError` on an untied layer, for wrong shapes or values outside [0, 1].
     """
     return -rbm.free_energy(checked_unit_interval(ops.convert_to_tensor(x))) - log_z
+
+
+def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
+    """Σ_i log p(x_i | all other x) of each example: (batch, visible) in {0, 1} → (batch,) nats.
+
+    p(x_i | others) = σ(F(x with bit i flipped) - F(x)) needs no partition function. Exact over all
+    bits if `seed` is `None`, at the cost of `visible` free energies an example. With a seed, the
+    unbiased estimate visible · log p(x_i | others) from one bit i, drawn anew for each example.
+
+    Raises: `ValueError` on an untied layer, for wrong shapes or values that are not 0 or 1.
+    Source: Besag (1975).
+    """
+    x = ops.convert_to_tensor(x, dtype="float32")
+    free_energy = rbm.free_energy(x)
+    if not np.isin(x, (0, 1)).all():
+        raise ValueError("`x` must be binary: call `binarize`. Received other values.")
+    if seed is None:
+        return _pseudo_log_likelihood_of_all_bits(x, rbm.w_rec, rbm.hb, rbm.vb)
+    bits = np.random.default_rng(seed).integers(x.shape[1], size=x.shape[0])
+    flipped = np.where(np.arange(x.shape[1]) == bits[:, None], 1 - x, x)
+    return x.shape[1] * ops.log_sigmoid(rbm.free_energy(flipped) - free_energy)
+
+
+@tf.function(reduce_retracing=True)
+def _pseudo_log_likelihood_of_all_bits(x, w, hb, vb):
+    logits = tf.matmul(x, w) + hb
+    softplus = tf.reduce_sum(tf.nn.softplus(logits), axis=1)
+    total = tf.zeros(tf.shape(x)[0])
+    for i in tf.range(tf.shape(x)[1]):
+        change = 1 - 2 * x[:, i]  # flipping one bit adds a multiple of one row of w
+        flipped = tf.nn.softplus(logits + change[:, None] * w[i])
+        rise = softplus - tf.reduce_sum(flipped, axis=1) - change * vb[i]  # of the free energy
+        total += tf.math.log_sigmoid(rise)
+    return total
+
+
+class ChainDiagnostics(NamedTuple):
+    """How well parallel Gibbs chains mix, judged by their free energies.
+
+    Attributes:
+        free_energies: (steps, chains), nats.
+        effective_sample_size: number of independent draws that the chains together are worth.
+        potential_scale_reduction: R̂, near 1 when the chains agree with each other.
+    """
+
+    free_energies: np.ndarray
+    effective_sample_size: float
+    potential_scale_reduction: float
+
+
+def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
+    """Run Gibbs chains from `v`, (chains, visible), and judge them by TFP's diagnostics.
+
+    At least two chains are needed, and for R̂ to mean something they should start far apart. Draws
+    from the layer's generator.
+
+    Raises: `ValueError` on an untied layer, for wrong shapes, or fewer than 2 chains or 4 steps.
+    Source: Gelman & Rubin (1992); Vats & Knudson (2021).
+    """
+    import tensorflow_probability as tfp
+
+    rbm.require_tied("chain_diagnostics")
+    check_count("steps", steps)
+    v = ops.convert_to_tensor(v, dtype="float32")
+    if v.shape[0] < 2 or steps < 4:
+        raise ValueError(
+            "`v` must hold at least 2 chains and `steps` be at least 4. "
+            f"Received: {v.shape[0]} and {steps}"
+        )
+
+    @tf.function
+    def run(v):
+        trace = tf.TensorArray(tf.float32, steps)
+        for step in tf.range(steps):
+            v = tf.ensure_shape(rbm.forward_gibbs(v, steps=1), v.shape)
+            trace = trace.write(step, rbm.free_energy(v))
+        return trace.stack()
+
+    free_energies = run(v)
+    size = tfp.mcmc.effective_sample_size(free_energies, cross_chain_dims=1)
+    reduction = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)
+    return ChainDiagnostics(free_energies.numpy(), float(size), float(reduction))

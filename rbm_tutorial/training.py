@@ -13,6 +13,28 @@ from rbm_tutorial.data import flatten_image
 from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
 
 
+def centered(w, hb, vb, visible_offset, hidden_offset):
+    """The parameters themselves, with the gradient of a machine whose units are centered.
+
+    With energy -(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ) the gradient ascends  Δ⟨(v - μ)(h - λ)⟩,
+    Δ⟨h⟩, Δ⟨v⟩  instead of Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩. The machine with biases vb = a - W·λ and
+    hb = b - μ·W is the same, so the ascent is carried over to (w, hb, vb).
+
+    Source: Melchior, Fischer & Wiskott, How to center deep Boltzmann machines (2016), algorithm 1.
+    """
+
+    @tf.custom_gradient
+    def identity(w, hb, vb):
+        def gradient(dw, dhb, dvb):
+            dw = dw - ops.outer(visible_offset, dhb) - ops.outer(dvb, hidden_offset)
+            dhb = dhb - ops.matmul(visible_offset, dw)
+            return dw, dhb, dvb - ops.matmul(dw, hidden_offset)
+
+        return (w, hb, vb), gradient
+
+    return identity(w, hb, vb)
+
+
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class ContrastiveDivergence(keras.Model):
     """Trains an RBM through `compile` and `fit` on  mean F(x) - mean F(v⁽ᵏ⁾),  v⁽ᵏ⁾ held constant.
@@ -24,6 +46,9 @@ class ContrastiveDivergence(keras.Model):
         rbm: the `RBM` to train, tied.
         persistent_chains: 0 for CD; the number of chains for PCD. They start at draws from
             p(v | h=0), live in `chains`, (persistent_chains, visible), and are saved.
+        centered: whether to follow the gradient of the machine with centered units, which does not
+            depend on which value of a pixel is called 1. The offsets are moving averages, over
+            about 100 batches, of the data and of p(h=1 | data); they start at 1/2.
 
     `fit` and `evaluate` take x, an array or `tf.data.Dataset` of (batch, visible) in [0, 1] without
     targets, and report per-example means in nats: `reconstruction_cost` and `free_energy` of the
@@ -35,13 +60,14 @@ class ContrastiveDivergence(keras.Model):
     `tf.errors.InvalidArgumentError` for values outside [0, 1] (NaN included) inside `fit`.
     """
 
-    def __init__(self, rbm: RBM, persistent_chains: int = 0, **kwargs):
+    def __init__(self, rbm: RBM, persistent_chains: int = 0, centered: bool = False, **kwargs):
         rbm.require_tied("ContrastiveDivergence")
         if persistent_chains != 0:
             check_count("persistent_chains", persistent_chains)
         super().__init__(**kwargs)
         self.rbm = rbm
         self.persistent_chains = persistent_chains
+        self.centered = centered
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
 
@@ -55,6 +81,14 @@ class ContrastiveDivergence(keras.Model):
                 initializer=lambda shape, dtype: ops.cast(self.rbm.sample_v(no_hidden), dtype),
                 trainable=False,
                 name="chains",
+            )
+        if self.centered:
+            half = {"initializer": keras.initializers.Constant(0.5), "trainable": False}
+            self.visible_offset = self.add_weight(
+                shape=self.rbm.vb.shape, name="visible_offset", **half
+            )
+            self.hidden_offset = self.add_weight(
+                shape=self.rbm.hb.shape, name="hidden_offset", **half
             )
 
     def call(self, v):
@@ -73,22 +107,37 @@ class ContrastiveDivergence(keras.Model):
                 f"An RBM learns from `x` alone: pass images without labels. Received: y={y}"
             )
         x = checked_unit_interval(x)
-        free_energy = self.rbm.free_energy(x)
-        self.free_energy_tracker.update_state(free_energy)
         self.reconstruction_tracker.update_state(
             self.rbm.reconstruction_cost(x), sample_weight=ops.shape(x)[0]
         )
-        loss = ops.mean(free_energy)
-        if training:
-            v_k = ops.stop_gradient(self.sample_negatives(x))
-            loss = loss - ops.mean(self.rbm.free_energy(v_k)) + sum(self.losses)
-        return loss
+        if not training:
+            free_energy = self.rbm.free_energy(x)
+            self.free_energy_tracker.update_state(free_energy)
+            return ops.mean(free_energy)
+        v_k = ops.stop_gradient(self.sample_negatives(x))
+        with keras.StatelessScope(self._centered_parameters(x) if self.centered else []):
+            free_energy, free_energy_k = self.rbm.free_energy(x), self.rbm.free_energy(v_k)
+        self.free_energy_tracker.update_state(free_energy)
+        return ops.mean(free_energy) - ops.mean(free_energy_k) + sum(self.losses)
+
+    def _centered_parameters(self, x):
+        """Pairs of the layer's variables and what stands for them in the loss."""
+        for offset, mean in [
+            (self.visible_offset, ops.mean(x, axis=0)),
+            (self.hidden_offset, ops.mean(self.rbm.forward(x), axis=0)),
+        ]:
+            offset.assign(0.99 * offset + 0.01 * ops.stop_gradient(mean))
+        variables = [self.rbm.w_rec, self.rbm.hb, self.rbm.vb]
+        values = [ops.convert_to_tensor(variable) for variable in variables]
+        offsets = self.visible_offset.value, self.hidden_offset.value
+        return list(zip(variables, centered(*values, *offsets)))
 
     def get_config(self):
         return {
             **super().get_config(),
             "rbm": keras.saving.serialize_keras_object(self.rbm),
             "persistent_chains": self.persistent_chains,
+            "centered": self.centered,
         }
 
     @classmethod

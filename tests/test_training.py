@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_of, machine
+from conftest import copy_of, machine, parameters_of
 
 from rbm_tutorial import RBM, ContrastiveDivergence, bars_and_stripes, flatten_image, train_rbm
 
@@ -341,3 +341,65 @@ def test_train_rbm_refuses_arguments_that_cannot_work(argument):
 def test_train_rbm_refuses_images_that_were_not_scaled():
     with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
         train_rbm(RBM(3), 255 * EXAMPLES, verbose=0)
+
+
+# ---------------------------------------------------------------- the centered gradient
+
+
+def flipped(rbm):
+    """The machine of 1 - v: the same distribution with the names of the pixel values exchanged."""
+    other = copy_of(rbm)
+    w, vb, hb = (np.array(p) for p in (rbm.w_rec, rbm.vb, rbm.hb))
+    for parameter, value in [(other.w_rec, -w), (other.vb, -vb), (other.hb, hb + w.sum(axis=0))]:
+        parameter.assign(value)
+    return other
+
+
+def trained(rbm, x, x_k, centered, steps=5):
+    """`rbm` after some steps with given negative samples."""
+    model = compiled(rbm, keras.optimizers.SGD(0.2), centered=centered)
+    model.sample_negatives = lambda x: keras.ops.convert_to_tensor(x_k)
+    model.fit(x, batch_size=len(x), epochs=steps, verbose=0)
+    return rbm
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_only_the_centered_gradient_is_invariant_to_flipping_the_bits(rbm, exact, centered):
+    x, x_k = EXAMPLES[:8], 1 - EXAMPLES[8:20]
+    learned = trained(copy_of(rbm), x, x_k, centered)
+    learned_from_flipped = trained(flipped(rbm), 1 - x, 1 - x_k, centered)
+    free_energy = np.asarray(learned.free_energy(exact.v))
+    of_flipped = np.asarray(learned_from_flipped.free_energy(1 - exact.v))
+    difference = (free_energy - free_energy.mean()) - (of_flipped - of_flipped.mean())
+    assert (abs(difference).max() < 1e-5) == centered
+
+
+def test_centered_and_plain_parameters_define_the_same_distribution(rbm, exact):
+    """-(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ), enumerated, against the layer."""
+    w, vb, hb = parameters_of(rbm)
+    mu, lam = np.array([0.1, 0.9, 0.5, 0.3]), np.array([0.2, 0.7, 0.4])
+    a, b = vb + w @ lam, hb + mu @ w
+    v, h = exact.v - mu, exact.h - lam
+    energy = -(v @ a)[:, None] - h @ b - v @ w @ h.T
+    p = np.exp(-energy) / np.exp(-energy).sum()
+    np.testing.assert_allclose(p, exact.joint, rtol=1e-9)
+
+
+def test_the_centered_step_is_that_of_the_centered_parameters(rbm, batch):
+    """One ascent in (W, a, b) of the centered energy, carried back to the layer's parameters."""
+    w, vb, hb = parameters_of(rbm)
+    twin = copy_of(rbm)
+    v_k = np.asarray(twin.forward_gibbs(batch), "float64")
+    mu = 0.99 * 0.5 + 0.01 * batch.mean(axis=0)
+    lam = 0.99 * 0.5 + 0.01 * np.asarray(twin.forward(batch)).mean(axis=0)
+
+    def statistics(v):
+        h = 1 / (1 + np.exp(-(v @ w + hb)))
+        return (v - mu).T @ (h - lam) / len(v), h.mean(axis=0), v.mean(axis=0)
+
+    dw, dhb, dvb = (0.1 * (d - m) for d, m in zip(statistics(batch), statistics(v_k)))
+    a, b = vb + w @ lam + dvb, hb + mu @ w + dhb
+    expected = w + dw, b - mu @ (w + dw), a - (w + dw) @ lam
+    compiled(rbm, centered=True).fit(batch, verbose=0, shuffle=False)
+    for value, parameter in zip(expected, (rbm.w_rec, rbm.hb, rbm.vb)):
+        np.testing.assert_allclose(parameter, value, atol=1e-6)
