@@ -40,9 +40,11 @@ pages: install  ## build the pages from the outputs that are committed; warnings
 	sed 's|^execute:.*|&\n  exclude_patterns: [chapters/*]|' _config.yml > _build/committed_outputs.yml
 	$(BUILD) --config _build/committed_outputs.yml
 
+# nbconvert and not `jupyter execute`, which would keep the logs of TensorFlow's C++ code.
 notebooks: install  ## execute the chapters in place, so that their outputs can be committed
-	for chapter in $(CHAPTERS); do $(BIN)/jupyter execute --inplace $$chapter || exit 1; done
-	$(BIN)/ruff format chapters
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --coalesce-streams \
+		--ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False $(CHAPTERS)
 
 format: install  ## format code and notebooks
 	$(BIN)/ruff format .
