@@ -174,6 +174,7 @@ class RBM(keras.layers.Layer):
         Returns the reconstruction cost of `x` after the step: a scalar, nats. Works eagerly and
         in a `tf.function`. Raises for values outside [0, 1], and `ValueError` on an untied layer.
         """
+        self.require_tied("cd_update")
         x = checked_unit_interval(self._matrix("x", x, "vb"))
         v_k = tf.stop_gradient(self.forward_gibbs(x))
         with tf.GradientTape() as tape:

@@ -295,7 +295,7 @@ def test_untie_starts_from_the_same_conditionals_and_leaves_the_layer_alone(rbm,
 def test_an_untied_layer_has_no_energy_and_says_so(rbm, exact, method):
     untied = rbm.untie()
     arguments = (exact.v[:8], exact.h) if method == "energy" else (exact.v,)
-    with pytest.raises(ValueError, match=r"needs symmetric weights.*tied=False"):
+    with pytest.raises(ValueError, match=rf"`{method}` needs symmetric weights.*tied=False"):
         getattr(untied, method)(*arguments)
 
 
