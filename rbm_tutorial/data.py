@@ -35,7 +35,7 @@ WAYS_OUT = """Three ways out:
 
 
 def load_mnist(source: str = "sample", data_dir: str | None = None):
-    """Load `(train, test)`, two `tf.data.Dataset`s of TFDS examples {"image", "label"}.
+    """Load `(train, test)`, each a `tf.data.Dataset` of TFDS examples {"image", "label"}.
 
     Images are (28, 28, 1) uint8, labels int64. The order is fixed: nothing is shuffled or drawn.
 

@@ -48,7 +48,7 @@ class RBM(keras.layers.Layer):
 
     Attributes:
         w_rec: recognition weights, (visible, hidden), initially drawn from N(0, 0.01²).
-        w_gen: generative weights, (hidden, visible): a view of `w_rec`ᵀ in a tied layer.
+        w_gen: generative weights, (hidden, visible); in a tied layer a view, `w_rec` transposed.
         hb: hidden biases, (hidden,), initially 0.
         vb: visible biases, (visible,), initially 0; see `adapt`.
 
