@@ -1,7 +1,6 @@
 """How probable data are under a trained machine: the partition function and what follows from it.
 
-Chapter 3 derives the log-likelihood from the free energy, chapter 8 the estimates of log Z for
-machines that are too large to enumerate. Everything is in nats.
+Chapter 3 derives the log-likelihood from the free energy. Everything is in nats.
 """
 
 import math
