@@ -28,7 +28,6 @@ from rbm_tutorial.likelihood import (
     ais_log_partition,
     chain_diagnostics,
     exact_log_partition,
-    log_likelihood,
     pseudo_log_likelihood,
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,

@@ -7,11 +7,12 @@ IDX files, on machines without network.
 import argparse
 import gzip
 import hashlib
-import shutil
+import os
 import sys
 import tempfile
 import threading
 import urllib.request
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,11 @@ def load_mnist(source: str = "sample", data_dir: str | None = None):
     if source != "tfds":
         raise ValueError(f'`source` must be "sample" or "tfds". Received: {source!r}')
     if data_dir is not None:
-        if not any(Path(data_dir).expanduser().glob("mnist/*/dataset_info.json")):
-            raise FileNotFoundError(f"No prepared MNIST in data_dir={data_dir!r}. {WAYS_OUT}")
+        data_dir = Path(data_dir).expanduser()
+        if not (data_dir / "mnist" / "3.0.1" / "dataset_info.json").exists():
+            raise FileNotFoundError(
+                f"No prepared mnist/3.0.1 in data_dir={str(data_dir)!r}. {WAYS_OUT}"
+            )
         return _load_prepared("mnist", data_dir)
     return _load_or_download()
 
@@ -145,7 +149,8 @@ def prepare_from_idx(idx_dir: str, data_dir: str) -> Path:
     Raises: `FileNotFoundError` or `ValueError` that names the missing or damaged file;
     `FileExistsError` if `data_dir` already holds mnist/3.0.1.
     """
-    target = Path(data_dir) / "mnist" / "3.0.1"
+    data_dir = Path(data_dir).expanduser()
+    target = data_dir / "mnist" / "3.0.1"
     if target.exists():
         raise FileExistsError(f"{target} exists already: remove it to prepare it anew.")
     splits = {"train": read_idx(idx_dir, "train"), "test": read_idx(idx_dir, "t10k")}
@@ -185,7 +190,8 @@ def write_tfds(name: str, version: str, description: str, splits: dict, data_dir
             name, version, features, examples, data_dir=unfinished, description=description
         )
         (data_dir / name).mkdir(exist_ok=True)
-        shutil.move(Path(unfinished) / name / version, data_dir / name / version)
+        # In one step, which fails if another process was faster.
+        os.rename(Path(unfinished) / name / version, data_dir / name / version)
 
 
 def _load_prepared(name, data_dir):
@@ -224,7 +230,7 @@ def _reachable(url, seconds=5):
 
 
 def _read_verified(idx_dir, name):
-    path = Path(idx_dir) / name
+    path = Path(idx_dir).expanduser() / name
     packed = path.with_name(name + ".gz")
     if packed.exists():
         path = packed
@@ -232,7 +238,7 @@ def _read_verified(idx_dir, name):
         raise FileNotFoundError(f"Missing {name} or {name}.gz in {idx_dir}.")
     try:
         content = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
-    except (EOFError, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or not a gzip file: {error}") from error
     if hashlib.md5(content).hexdigest() != IDX_MD5[name]:
         raise ValueError(f"{path} is not MNIST's: its MD5 sum is not {IDX_MD5[name]}.")

@@ -13,8 +13,14 @@ from keras import ops
 from rbm_tutorial.data import all_states
 from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
 
-MAX_ENUMERATED_UNITS = 26  # 2²⁶ states of 784 units take minutes
+MAX_ENUMERATED_UNITS = 26  # 2²⁶ states of 784 units take tens of minutes
 CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
+
+
+def _require_machine(rbm, name):
+    rbm.require_tied(name)
+    if not rbm.built:
+        raise ValueError(f"`{name}` needs weights: call `build` first. Received an unbuilt RBM.")
 
 
 def exact_log_partition(rbm: RBM) -> float:
@@ -25,7 +31,7 @@ def exact_log_partition(rbm: RBM) -> float:
 
     Raises: `ValueError` on an untied layer, or if both layers have more than 26 units.
     """
-    rbm.require_tied("exact_log_partition")
+    _require_machine(rbm, "exact_log_partition")
     w, inner, outer = (tf.cast(p, tf.float64) for p in (rbm.w_rec, rbm.vb, rbm.hb))
     if w.shape[0] < w.shape[1]:  # outer, which is enumerated, must be the smaller layer
         w, inner, outer = tf.transpose(w), outer, inner
@@ -101,10 +107,12 @@ def ais_log_partition(
     Raises: `ValueError` on an untied layer or for arguments out of range.
     Source: Neal (2001); Salakhutdinov & Murray (2008), section 4.
     """
-    rbm.require_tied("ais_log_partition")
+    _require_machine(rbm, "ais_log_partition")
     check_count("num_chains", num_chains)
+    if num_chains < 2:
+        raise ValueError(f"`num_chains` must be at least 2. Received: {num_chains}")
     betas, a0 = _checked_betas(num_betas, betas), _base_biases(rbm, base_rate)
-    start = _bernoulli(tf.tile(a0[None], (num_chains, 1)), (seed, 0))
+    start = _bernoulli(tf.tile(a0[None], (num_chains, 1)), tf.constant([seed, 0], tf.int64))
     log_weights = _anneal(rbm, start, betas, a0, seed)
     return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, a0) + log_ratio)
 
@@ -135,14 +143,15 @@ def reverse_ais_log_partition(
     Raises: `ValueError` on an untied layer or for arguments out of range.
     Source: Burda, Grosse & Salakhutdinov (2015).
     """
-    rbm.require_tied("reverse_ais_log_partition")
+    _require_machine(rbm, "reverse_ais_log_partition")
     betas, a0 = _checked_betas(num_betas, betas), _base_biases(rbm, base_rate)
-    start = checked_unit_interval(ops.convert_to_tensor(samples, dtype="float32"))
-    if len(start.shape) != 2 or start.shape[1] != rbm.number_visible_units:
+    start = ops.convert_to_tensor(samples, dtype="float32")
+    if len(start.shape) != 2 or start.shape[0] < 2 or start.shape[1] != rbm.number_visible_units:
         raise ValueError(
-            f"`samples` must have shape (chains, {rbm.number_visible_units}). "
-            f"Received: {tuple(start.shape)}"
+            f"`samples` must have shape (chains, {rbm.number_visible_units}), with at least 2 "
+            f"chains. Received: {tuple(start.shape)}"
         )
+    _require_binary("samples", start)
     log_weights = _anneal(rbm, start, betas[::-1], a0, seed)
     return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, a0) - log_ratio)
 
@@ -163,13 +172,14 @@ def salakhutdinov_murray_betas() -> np.ndarray:
 
 def _checked_betas(num_betas, betas):
     if betas is None:
+        check_count("num_betas", num_betas)
         if num_betas < 2:
             raise ValueError(f"`num_betas` must be at least 2. Received: {num_betas}")
         betas = np.linspace(0, 1, num_betas)
     betas = np.asarray(betas, dtype="float64")
     if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1:
         raise ValueError(f"`betas` must be a vector from 0 to 1. Received: {betas}")
-    if np.any(np.diff(betas) <= 0):
+    if not np.all(np.diff(betas) > 0):
         raise ValueError("`betas` must rise at every step. Received some that do not.")
     return betas
 
@@ -177,7 +187,7 @@ def _checked_betas(num_betas, betas):
 def _base_biases(rbm, base_rate):
     """a₀ of the independent pixels at which annealing starts: (visible,)."""
     if base_rate is None:
-        return tf.convert_to_tensor(rbm.vb, tf.float32)
+        return tf.cast(rbm.vb, tf.float32)
     p = checked_unit_interval(ops.convert_to_tensor(base_rate, dtype="float32"))
     if p.shape != rbm.vb.shape:
         raise ValueError(f"`base_rate` must have shape {rbm.vb.shape}. Received: {p.shape}")
@@ -192,8 +202,9 @@ def _log_z0(rbm, a0):
 
 def _anneal(rbm, start, betas, a0, seed):
     """Log-weights, (chains,) float64, of chains that pass from betas[0] to betas[-1]."""
-    parameters = (tf.convert_to_tensor(p) for p in (rbm.w_rec, rbm.vb, rbm.hb))
-    return _annealed_log_weights(start, tf.constant(betas), a0, *parameters, tf.constant(seed))
+    parameters = (tf.cast(p, tf.float32) for p in (rbm.w_rec, rbm.vb, rbm.hb))
+    seed = tf.constant(seed, tf.int64)
+    return _annealed_log_weights(start, tf.constant(betas), a0, *parameters, seed)
 
 
 @tf.function(reduce_retracing=True)
@@ -206,7 +217,7 @@ def _annealed_log_weights(v, betas, a0, w, vb, hb, seed):
         hidden = tf.nn.softplus(beta * logits) - tf.nn.softplus(previous * logits)
         log_ratio = (beta - previous) * visible + tf.reduce_sum(hidden, axis=1)
         log_weights += tf.cast(log_ratio, tf.float64)
-        v = _tempered_gibbs_step(logits, beta, a0, w, vb, tf.stack([seed, k]))
+        v = _tempered_gibbs_step(logits, beta, a0, w, vb, tf.stack([seed, tf.cast(k, tf.int64)]))
     return log_weights
 
 
@@ -232,6 +243,14 @@ def _estimate(log_weights, log_z_of):
     )
 
 
+def _require_binary(name, x):
+    if not np.isin(x, (0, 1)).all():
+        raise ValueError(
+            f"`{name}` must be binary: call `binarize`. Received values from {ops.min(x):g} to "
+            f"{ops.max(x):g}, not only 0 and 1."
+        )
+
+
 def log_likelihood(rbm: RBM, x, log_z: float):
     """log p(x) = -F(x) - log Z of each example: (batch, visible) in [0, 1] → (batch,) nats.
 
@@ -253,12 +272,13 @@ def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
     Raises: `ValueError` on an untied layer, for wrong shapes or values that are not 0 or 1.
     Source: Besag (1975).
     """
+    _require_machine(rbm, "pseudo_log_likelihood")
     x = ops.convert_to_tensor(x, dtype="float32")
-    free_energy = rbm.free_energy(x)
-    if not np.isin(x, (0, 1)).all():
-        raise ValueError("`x` must be binary: call `binarize`. Received other values.")
+    free_energy = rbm.free_energy(x)  # refuses wrong shapes
+    _require_binary("x", x)
     if seed is None:
-        return _pseudo_log_likelihood_of_all_bits(x, rbm.w_rec, rbm.hb, rbm.vb)
+        parameters = (tf.cast(p, tf.float32) for p in (rbm.w_rec, rbm.hb, rbm.vb))
+        return _pseudo_log_likelihood_of_all_bits(x, *parameters)
     bits = np.random.default_rng(seed).integers(x.shape[1], size=x.shape[0])
     flipped = np.where(np.arange(x.shape[1]) == bits[:, None], 1 - x, x)
     return x.shape[1] * ops.log_sigmoid(rbm.free_energy(flipped) - free_energy)
@@ -302,9 +322,9 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
     """
     import tensorflow_probability as tfp
 
-    rbm.require_tied("chain_diagnostics")
+    _require_machine(rbm, "chain_diagnostics")
     check_count("steps", steps)
-    v = ops.convert_to_tensor(v, dtype="float32")
+    v = ops.convert_to_tensor(v, dtype=rbm.vb.dtype)
     if v.shape[0] < 2 or steps < 4:
         raise ValueError(
             "`v` must hold at least 2 chains and `steps` be at least 4. "
@@ -316,7 +336,7 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
         trace = tf.TensorArray(tf.float32, steps)
         for step in tf.range(steps):
             v = tf.ensure_shape(rbm.forward_gibbs(v, steps=1), v.shape)
-            trace = trace.write(step, rbm.free_energy(v))
+            trace = trace.write(step, tf.cast(rbm.free_energy(v), tf.float32))
         return trace.stack()
 
     free_energies = run(v)

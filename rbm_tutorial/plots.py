@@ -200,9 +200,11 @@ def _bits(state):
 
 def _tile(images, columns, image_shape):
     """(count, pixels) → one picture; transparent (NaN) lines separate the images."""
+    if images.ndim != 2:
+        raise ValueError(f"`images` must have shape (count, pixels). Received: {images.shape}")
     side = int(np.sqrt(images.shape[1]))
     height, width = image_shape or (side, side)
-    if images.ndim != 2 or height * width != images.shape[1]:
+    if height * width != images.shape[1]:
         raise ValueError(
             f"`images` must have shape (count, {height * width}) for image_shape="
             f"{(height, width)}. Received: {images.shape}"

@@ -4,6 +4,8 @@ Chapters 1 to 3 derive what is computed here, chapter 4 the learning rule, chapt
 sets of weights. Energies are in nats.
 """
 
+import numbers
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -13,7 +15,7 @@ def checked_unit_interval(x):
     """`x` itself, once every element is known to lie in [0, 1]; NaN does not.
 
     Raises `ValueError` in eager mode, `tf.errors.InvalidArgumentError` inside a `tf.function`;
-    there, what is computed from the returned tensor waits for the check.
+    there, what is computed from the returned tensor waits for the check. XLA drops assertions.
     """
     message = "`x` must lie in [0, 1]: divide images by 255, or call `binarize`. Received values"
     inside = tf.reduce_all((x >= 0) & (x <= 1))
@@ -28,8 +30,14 @@ def checked_unit_interval(x):
 
 def check_count(name: str, value: int) -> None:
     """Raise a `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
+
+
+def check_finite(name: str, data) -> None:
+    """Raise a `ValueError` if `data` is a `tf.data.Dataset` that never ends."""
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(f"`{name}` must end: call `take`. Received an infinite data set.")
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -55,6 +63,9 @@ class RBM(keras.layers.Layer):
     Input shape: (batch, visible), values in [0, 1].
     Output shape: (batch, hidden), the probabilities p(h=1 | v).
 
+    Under mixed precision a call of the layer computes in half precision, as Keras arranges; the
+    other methods compute in the precision of the variables.
+
     Every method raises `ValueError` for a tensor of another rank or width. Methods named
     `sample_*` and `*_gibbs`, and `cd_update`, draw random numbers; no other method does.
 
@@ -76,18 +87,25 @@ class RBM(keras.layers.Layer):
         check_count("cd_steps", cd_steps)
         if number_visible_units is not None:
             check_count("number_visible_units", number_visible_units)
-        if not 0 < learning_rate < float("inf"):
-            raise ValueError(f"`learning_rate` must be positive. Received: {learning_rate}")
+        if not isinstance(learning_rate, numbers.Real) or not 0 < learning_rate < float("inf"):
+            raise ValueError(
+                f"`learning_rate` must be a positive number. Received: {learning_rate!r}"
+            )
         super().__init__(**kwargs)
-        self.number_hidden_units = number_hidden_units
-        self.number_visible_units = number_visible_units
-        self.learning_rate = learning_rate
-        self.cd_steps = cd_steps
+        self.number_hidden_units = int(number_hidden_units)
+        self.number_visible_units = number_visible_units and int(number_visible_units)
+        self.learning_rate = float(learning_rate)
+        self.cd_steps = int(cd_steps)
         self.tied = tied
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
+        if len(input_shape) not in (1, 2):
+            raise ValueError(
+                "`input_shape` must be (visible,) or (batch, visible): flatten images first. "
+                f"Received: {tuple(input_shape)}"
+            )
         visible, hidden = input_shape[-1], self.number_hidden_units
         if self.number_visible_units not in (None, visible):
             raise ValueError(
@@ -95,7 +113,7 @@ class RBM(keras.layers.Layer):
                 f"{self.number_visible_units}. Received: {tuple(input_shape)}"
             )
         check_count("input_shape[-1]", visible)
-        self.number_visible_units = visible
+        self.number_visible_units = int(visible)
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: visible})
         small = keras.initializers.RandomNormal(stddev=0.01, seed=self.seed_generator)
         self.w_rec = self.add_weight(shape=(visible, hidden), initializer=small, name="w_rec")
@@ -160,8 +178,8 @@ class RBM(keras.layers.Layer):
     def reconstruction_cost(self, x):
         """-Σ_i [x log y + (1 - x) log(1 - y)]_i with y = reverse(forward(x)), mean over the batch.
 
-        A scalar of at least 0, in nats; finite however saturated the units are, since it is
-        computed from the logits l of y, as Σ_i softplus(l_i) - x_i l_i.
+        (batch, visible) in [0, 1] → a scalar of at least 0, nats; finite however saturated the
+        units are, since it is computed from the logits l of y, as Σ_i softplus(l_i) - x_i l_i.
         """
         x = self._matrix("x", x, "vb")
         logits = self._visible_logits(self.forward(x))
@@ -172,14 +190,15 @@ class RBM(keras.layers.Layer):
 
         v⁽ᵏ⁾ is drawn by `cd_steps` Gibbs steps that start at `x`, (batch, visible) in [0, 1].
         Returns the reconstruction cost of `x` after the step: a scalar, nats. Works eagerly and
-        in a `tf.function`. Raises for values outside [0, 1], and `ValueError` on an untied layer.
+        in a `tf.function`, which keeps the learning rate that it was traced with. Raises for values
+        outside [0, 1], and `ValueError` on an untied layer.
         """
         self.require_tied("cd_update")
         x = checked_unit_interval(self._matrix("x", x, "vb"))
         v_k = tf.stop_gradient(self.forward_gibbs(x))
         with tf.GradientTape() as tape:
             cost = ops.mean(self.free_energy(x)) - ops.mean(self.free_energy(v_k))
-        variables = [self.w_rec, self.hb, self.vb]
+        variables = [v for v in (self.w_rec, self.hb, self.vb) if v.trainable]
         gradients = tape.gradient(cost, [variable.value for variable in variables])
         for variable, gradient in zip(variables, gradients):
             variable.assign_sub(self.learning_rate * gradient)
@@ -192,15 +211,17 @@ class RBM(keras.layers.Layer):
             data: array (examples, visible) or `tf.data.Dataset` of batches of that shape, values
                 in [0, 1]. A layer that was not built is built. Draws nothing.
 
-        Raises: `ValueError` for empty data or values outside [0, 1].
+        Raises: `ValueError` for empty or infinite data or values outside [0, 1].
         Source: Hinton, A practical guide (2012), section 8.
         """
+        check_finite("data", data)
         count, total = 0, 0.0
         for batch in data if isinstance(data, tf.data.Dataset) else [data]:
             x = ops.convert_to_tensor(batch, dtype="float32")
             if not self.built:
                 self.build(x.shape)
-            x = checked_unit_interval(self._matrix("data", x, "vb"))
+            self._matrix("data", x, "vb")
+            x = checked_unit_interval(x)  # summed in float32 whatever the layer's precision
             count, total = count + x.shape[0], total + ops.sum(x, axis=0)
         if count == 0:
             raise ValueError("`data` must hold at least one example. Received no example.")
@@ -210,14 +231,16 @@ class RBM(keras.layers.Layer):
     def untie(self) -> "RBM":
         """A new layer with the same recognition weights and biases, and w_gen starting at w_recᵀ.
 
-        Raises `ValueError` if this layer has not been built.
+        It goes on with the same random state. Raises `ValueError` if this layer has not been built.
         """
         if not self.built:
             raise ValueError("`untie` copies weights: call `build` first. Received an unbuilt RBM.")
-        untied = RBM(**{**self.get_config(), "tied": False, "name": f"{self.name}_untied"})
+        config = {**self.get_config(), "tied": False, "name": f"{self.name}_untied"}
+        untied = type(self).from_config(config)
         untied.build((None, self.number_visible_units))
         for name in ("w_rec", "_w_gen", "hb", "vb"):
             getattr(untied, name).assign(getattr(self, name.removeprefix("_")))
+        untied.seed_generator.state.assign(self.seed_generator.state)
         return untied
 
     def require_tied(self, name: str) -> None:

@@ -3,6 +3,7 @@
 Chapter 4 derives the loss, chapter 6 trains on real digits.
 """
 
+import numbers
 from collections.abc import Callable
 
 import keras
@@ -10,10 +11,10 @@ import tensorflow as tf
 from keras import ops
 
 from rbm_tutorial.data import flatten_image
-from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
+from rbm_tutorial.rbm import RBM, check_count, check_finite, checked_unit_interval
 
 
-def centered(w, hb, vb, visible_offset, hidden_offset):
+def with_centered_gradient(w, hb, vb, visible_offset, hidden_offset):
     """The parameters themselves, with the gradient of a machine whose units are centered.
 
     With energy -(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ) the gradient ascends  Δ⟨(v - μ)(h - λ)⟩,
@@ -56,15 +57,19 @@ class ContrastiveDivergence(keras.Model):
     (`activity_regularizer`); in evaluation it is the mean free energy, so that validation draws no
     random numbers and never changes a run. `predict` gives p(h=1 | v).
 
-    Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes;
-    `tf.errors.InvalidArgumentError` for values outside [0, 1] (NaN included) inside `fit`.
+    Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes; for values outside
+    [0, 1] (NaN included) `tf.errors.InvalidArgumentError` inside `fit`, `ValueError` if it runs
+    eagerly, and nothing if `jit_compile=True` was asked for, since XLA drops assertions.
     """
 
     def __init__(self, rbm: RBM, persistent_chains: int = 0, centered: bool = False, **kwargs):
+        if not isinstance(rbm, RBM):
+            raise ValueError(f"`rbm` must be an RBM. Received: {type(rbm).__name__}")
         rbm.require_tied("ContrastiveDivergence")
         if persistent_chains != 0:
             check_count("persistent_chains", persistent_chains)
         super().__init__(**kwargs)
+        self.supports_jit = False  # for "auto": XLA would drop the check of the data
         self.rbm = rbm
         self.persistent_chains = persistent_chains
         self.centered = centered
@@ -83,7 +88,11 @@ class ContrastiveDivergence(keras.Model):
                 name="chains",
             )
         if self.centered:
-            half = {"initializer": keras.initializers.Constant(0.5), "trainable": False}
+            half = {
+                "initializer": keras.initializers.Constant(0.5),
+                "dtype": self.rbm.vb.dtype,
+                "trainable": False,
+            }
             self.visible_offset = self.add_weight(
                 shape=self.rbm.vb.shape, name="visible_offset", **half
             )
@@ -93,6 +102,13 @@ class ContrastiveDivergence(keras.Model):
 
     def call(self, v):
         return self.rbm(v)
+
+    def fit(self, *args, **kwargs):
+        """As in Keras, but data without any example are an error."""
+        history = super().fit(*args, **kwargs)
+        if history.epoch and "loss" not in history.history:
+            raise ValueError("`x` must hold at least one example. Received no example.")
+        return history
 
     def sample_negatives(self, x):
         """Draw v⁽ᵏ⁾: (batch, visible) from the data, or (persistent_chains, visible) in {0, 1}."""
@@ -106,7 +122,7 @@ class ContrastiveDivergence(keras.Model):
             raise ValueError(
                 f"An RBM learns from `x` alone: pass images without labels. Received: y={y}"
             )
-        x = checked_unit_interval(x)
+        x = checked_unit_interval(ops.cast(x, self.rbm.vb.dtype))
         self.reconstruction_tracker.update_state(
             self.rbm.reconstruction_cost(x), sample_weight=ops.shape(x)[0]
         )
@@ -114,7 +130,8 @@ class ContrastiveDivergence(keras.Model):
             free_energy = self.rbm.free_energy(x)
             self.free_energy_tracker.update_state(free_energy)
             return ops.mean(free_energy)
-        v_k = ops.stop_gradient(self.sample_negatives(x))
+        with tf.control_dependencies([x]):  # refused data must not move the chains
+            v_k = ops.stop_gradient(self.sample_negatives(x))
         with keras.StatelessScope(self._centered_parameters(x) if self.centered else []):
             free_energy, free_energy_k = self.rbm.free_energy(x), self.rbm.free_energy(v_k)
         self.free_energy_tracker.update_state(free_energy)
@@ -130,7 +147,7 @@ class ContrastiveDivergence(keras.Model):
         variables = [self.rbm.w_rec, self.rbm.hb, self.rbm.vb]
         values = [ops.convert_to_tensor(variable) for variable in variables]
         offsets = self.visible_offset.value, self.hidden_offset.value
-        return list(zip(variables, centered(*values, *offsets)))
+        return list(zip(variables, with_centered_gradient(*values, *offsets)))
 
     def get_config(self):
         return {
@@ -154,6 +171,8 @@ class _StopWhenSettled(keras.callbacks.Callback):
         self.last_cost = float("inf")
 
     def on_epoch_end(self, epoch, logs=None):
+        if "reconstruction_cost" not in logs:
+            raise ValueError("`data` must hold at least one example. Received no example.")
         cost = logs["reconstruction_cost"]
         if abs(self.last_cost - cost) <= self.tolerance:
             self.model.stop_training = True
@@ -189,7 +208,7 @@ def train_rbm(
         callbacks: further Keras callbacks, such as `keras.callbacks.History()`.
 
     Returns: the same layer, trained.
-    Raises: as `ContrastiveDivergence`; `ValueError` for empty data or counts below 1.
+    Raises: as `ContrastiveDivergence`; `ValueError` for empty or infinite data or counts below 1.
     """
     for name, value in [
         ("num_epochs", num_epochs),
@@ -197,8 +216,9 @@ def train_rbm(
         ("shuffle_buffer", shuffle_buffer),
     ]:
         check_count(name, value)
-    if not tolerance >= 0:
-        raise ValueError(f"`tolerance` must be at least 0 nats. Received: {tolerance}")
+    if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
+        raise ValueError(f"`tolerance` must be at least 0 nats. Received: {tolerance!r}")
+    check_finite("data", data)
     if isinstance(data, tf.data.Dataset):
         images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
     else:

@@ -2,7 +2,7 @@
 
 import gzip
 import itertools
-import shutil
+import os
 import time
 import urllib.request
 
@@ -190,12 +190,19 @@ def corrupt(path):
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
 
 
+def garble(path):
+    """Gzip's checks of its own data fail before the MD5 sum is looked at."""
+    content = bytearray(path.read_bytes())
+    content[10:20] = b"\xff" * 10
+    path.write_bytes(bytes(content))
+
+
 def remove(path):
     path.unlink()
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])
-@pytest.mark.parametrize("damage", [truncate, corrupt, remove])
+@pytest.mark.parametrize("damage", [truncate, corrupt, garble, remove])
 def test_a_damaged_file_is_named_and_leaves_nothing_behind(
     small_idx, tmp_path, capsys, name, damage
 ):
@@ -210,12 +217,31 @@ def test_an_interruption_while_writing_leaves_nothing_behind(small_idx, tmp_path
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shutil, "move", interrupted)
+    monkeypatch.setattr(os, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.prepare_from_idx(str(small_idx), str(tmp_path / "tfds"))
     assert not list((tmp_path / "tfds").glob("**/*.tfrecord*"))
     with pytest.raises(FileNotFoundError):
         load_mnist("tfds", data_dir=str(tmp_path / "tfds"))
+
+
+def test_a_second_process_that_was_faster_wins(small_idx, tmp_path, monkeypatch):
+    original = data.write_tfds
+
+    def late(name, version, *args):
+        (tmp_path / name / version / "written_by_the_other").mkdir(parents=True)
+        original(name, version, *args)
+
+    monkeypatch.setattr(data, "write_tfds", late)
+    with pytest.raises(OSError):
+        data.prepare_from_idx(str(small_idx), str(tmp_path))
+    assert [p.name for p in (tmp_path / "mnist" / "3.0.1").iterdir()] == ["written_by_the_other"]
+
+
+def test_takes_a_directory_under_home(small_idx, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.prepare_from_idx("~/idx", "~/tfds") == tmp_path / "tfds" / "mnist" / "3.0.1"
+    assert load_mnist("tfds", data_dir="~/tfds")[0].cardinality() == 30
 
 
 def test_does_not_overwrite_a_prepared_directory(small_idx, tmp_path):

@@ -184,6 +184,9 @@ def test_the_same_seed_gives_the_same_estimate(rbm):
     ("arguments", "named"),
     [
         ({"num_chains": 0}, "`num_chains`"),
+        ({"num_chains": 1}, "`num_chains`"),
+        ({"num_betas": 2.5}, "`num_betas`"),
+        ({"betas": [0.0, np.nan, 1.0]}, "`betas`"),
         ({"num_betas": 1}, "`num_betas`"),
         ({"betas": [0.0, 0.5]}, "`betas`"),
         ({"betas": [0.0, 0.5, 0.5, 1.0]}, "`betas`"),
@@ -202,6 +205,33 @@ def test_estimates_need_a_tied_layer_and_samples_of_its_width(rbm, exact):
             estimate(rbm.untie(), exact.v)
     with pytest.raises(ValueError, match=r"`samples` must have shape \(chains, 4\)"):
         reverse_ais_log_partition(rbm, exact.v[:, :3])
+    with pytest.raises(ValueError, match="`samples` must be binary"):
+        reverse_ais_log_partition(rbm, exact.v / 2)
+    for needs_weights in (exact_log_partition, ais_log_partition):
+        with pytest.raises(ValueError, match="call `build` first"):
+            needs_weights(RBM(3))
+
+
+def test_effective_sample_size_is_that_of_the_weights(rbm):
+    estimate = ais_log_partition(rbm, 50, 3)
+    w = np.exp(estimate.log_weights - estimate.log_weights.max())
+    assert estimate.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
+    assert 1 < estimate.effective_sample_size < 49
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "mixed_bfloat16"])
+def test_measures_layers_of_any_precision(exact, dtype):
+    rbm, single = RBM(3, dtype=dtype), machine()
+    rbm.build([4])
+    rbm.set_weights(single.get_weights())
+    log_z = exact_log_partition(rbm)
+    assert log_z == pytest.approx(exact_log_partition(single), rel=0.01)
+    estimate = ais_log_partition(rbm, 500, 50)
+    assert abs(estimate.log_z - log_z) < 5 * estimate.standard_error
+    assert np.isfinite(reverse_ais_log_partition(rbm, exact.v, 20).log_z)
+    pseudo = pseudo_log_likelihood(rbm, exact.v)
+    np.testing.assert_allclose(pseudo, pseudo_log_likelihood(single, exact.v), atol=0.1)
+    assert np.all(np.isfinite(chain_diagnostics(rbm, exact.v, steps=10).free_energies))
 
 
 # ---------------------------------------------------------------- pseudo-likelihood

@@ -37,6 +37,12 @@ def test_image_grid_refuses_images_of_another_size(shape):
         plots.image_grid(np.zeros((4, 5)), image_shape=shape)
 
 
+@pytest.mark.parametrize("shape", [(784,), (2, 28, 28)])
+def test_image_grid_refuses_other_ranks(shape):
+    with pytest.raises(ValueError, match=r"must have shape \(count, pixels\)"):
+        plots.image_grid(np.zeros(shape))
+
+
 def test_filters_share_one_scale_symmetric_about_zero():
     rbm = machine(4, 3)
     w = np.array(rbm.w_rec)

@@ -291,6 +291,20 @@ def test_untie_starts_from_the_same_conditionals_and_leaves_the_layer_alone(rbm,
     np.testing.assert_array_equal(untied.untie().w_gen, untied.w_gen)
 
 
+def test_untie_keeps_the_settings_and_goes_on_with_the_random_state(batch):
+    class Subclass(RBM):
+        pass
+
+    rbm = Subclass(3, learning_rate=0.3, cd_steps=4, seed=5)
+    rbm.build([4])
+    rbm.sample_h(batch)
+    untied = rbm.untie()
+    changed = {"tied": False, "name": untied.name}
+    assert untied.get_config() == {**rbm.get_config(), **changed}
+    assert type(untied) is Subclass
+    np.testing.assert_array_equal(untied.sample_h(batch), rbm.sample_h(batch))
+
+
 @pytest.mark.parametrize("method", ["energy", "free_energy", "cd_update"])
 def test_an_untied_layer_has_no_energy_and_says_so(rbm, exact, method):
     untied = rbm.untie()
@@ -327,6 +341,23 @@ def test_adapt_makes_visible_biases_the_base_rates(as_dataset):
     np.testing.assert_allclose(rbm.reverse(np.zeros((1, 3)))[0], expected, rtol=1e-4)
 
 
+def test_adapt_sums_in_single_precision():
+    """In bfloat16 a sum of ones stops at 256."""
+    x = np.repeat([[1.0], [0.0]], 1000, axis=0)
+    rbm = RBM(1, dtype="bfloat16")
+    rbm.adapt(tf.data.Dataset.from_tensor_slices(x).batch(1))
+    assert float(rbm.vb[0]) == pytest.approx(0, abs=1e-3)
+
+
+def test_adapt_refuses_data_without_end_and_images_that_are_not_flat():
+    with pytest.raises(ValueError, match="`data` must end"):
+        RBM(3).adapt(tf.data.Dataset.from_tensors(np.zeros((2, 5))).repeat())
+    rbm = RBM(3)
+    with pytest.raises(ValueError, match="`input_shape` must be"):
+        rbm.adapt(np.zeros((2, 1, 5)))
+    assert not rbm.built
+
+
 @pytest.mark.parametrize("data", [np.zeros((0, 5)), tf.data.Dataset.range(0)])
 def test_adapt_refuses_empty_data(data):
     with pytest.raises(ValueError, match="at least one example"):
@@ -354,12 +385,30 @@ def test_takes_the_source_arguments_in_its_order():
         ({"number_visible_units": -1}, "number_visible_units.*Received: -1"),
         ({"cd_steps": 0}, "cd_steps.*Received: 0"),
         ({"learning_rate": 0.0}, "learning_rate.*Received: 0.0"),
+        ({"learning_rate": "0.1"}, "learning_rate.*Received: '0.1'"),
         ({"learning_rate": float("nan")}, "learning_rate.*Received: nan"),
     ],
 )
 def test_refuses_arguments_that_cannot_work(arguments, named):
     with pytest.raises(ValueError, match=named):
         RBM(**arguments)
+
+
+def test_takes_numbers_of_numpy():
+    rbm = RBM(np.int64(5), np.int32(4), np.float32(0.5), np.int64(2))
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rbm))
+
+
+def test_cd_update_leaves_alone_what_is_not_trainable(rbm, batch):
+    rbm.vb.trainable = False
+    before = [np.array(p) for p in (rbm.w_rec, rbm.vb)]
+    rbm.cd_update(batch)
+    assert not np.allclose(rbm.w_rec, before[0])
+    np.testing.assert_array_equal(rbm.vb, before[1])
+    rbm.trainable = False
+    frozen = np.array(rbm.w_rec)
+    rbm.cd_update(batch)
+    np.testing.assert_array_equal(rbm.w_rec, frozen)
 
 
 def test_refuses_data_of_another_width_than_announced():

@@ -112,17 +112,17 @@ def test_takes_any_optimizer_and_several_steps_an_execution(optimizer):
     assert all(not np.allclose(old, new) for old, new in zip(before, rbm.get_weights()))
 
 
-def test_penalties_of_the_layer_enter_the_loss(batch):
+def test_penalties_of_the_layer_enter_the_training_loss_alone(batch):
     class Constant(keras.regularizers.Regularizer):
         def __call__(self, h):
             return 7.0 + 0.0 * keras.ops.sum(h)
 
-    plain, penalized = machine(), machine(activity_regularizer=Constant())
-    fit = {"batch_size": 6, "verbose": 0}
-    loss, with_penalty = (
-        compiled(r).fit(batch, **fit).history["loss"][0] for r in (plain, penalized)
-    )
-    assert with_penalty > loss + 1
+    plain, penalized = (compiled(machine(**a)) for a in ({}, {"activity_regularizer": Constant()}))
+    fit = {"shuffle": False, "verbose": 0, "validation_data": (batch,)}
+    without, with_penalty = (model.fit(batch, **fit).history for model in (plain, penalized))
+    # Keras divides activity penalties by the batch size, here 6.
+    assert with_penalty["loss"][0] - without["loss"][0] == pytest.approx(7 / 6, abs=1e-4)
+    assert with_penalty["val_loss"][0] == pytest.approx(without["val_loss"][0], abs=1e-4)
 
 
 def test_predict_gives_hidden_probabilities(rbm, batch):
@@ -140,7 +140,9 @@ def test_runs_in_half_precision():
 # ---------------------------------------------------------------- persistent chains
 
 
-def test_persistent_chains_continue_where_they_were(rbm, batch):
+@pytest.mark.parametrize("steps", [1, 3])
+def test_persistent_chains_continue_where_they_were(batch, steps):
+    rbm = machine(cd_steps=steps)
     twin = copy_of(rbm)
     model, other = (compiled(r, persistent_chains=5) for r in (rbm, twin))
     for m in (model, other):
@@ -151,6 +153,15 @@ def test_persistent_chains_continue_where_they_were(rbm, batch):
     np.testing.assert_array_equal(model.chains, expected)
     before = np.array(model.chains)
     model.evaluate(batch, verbose=0)
+    np.testing.assert_array_equal(model.chains, before)
+
+
+def test_refused_data_do_not_move_the_chains():
+    model = compiled(machine(), persistent_chains=5)
+    model.build((None, 4))
+    before = np.array(model.chains)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
+        model.fit(7 * EXAMPLES, verbose=0)
     np.testing.assert_array_equal(model.chains, before)
 
 
@@ -196,6 +207,40 @@ def test_backup_and_restore_resumes_after_an_interruption(tmp_path):
 
 
 # ---------------------------------------------------------------- what is refused
+
+
+def test_refuses_what_is_no_rbm():
+    with pytest.raises(ValueError, match=r"`rbm` must be an RBM\. Received: Dense"):
+        ContrastiveDivergence(keras.layers.Dense(3))
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("nothing", [EXAMPLES[:0], tf.data.Dataset.from_tensors(EXAMPLES).take(0)])
+def test_refuses_to_fit_nothing(rbm, nothing):
+    with pytest.raises(ValueError, match="at least one example"):
+        compiled(rbm).fit(nothing, verbose=0, shuffle=False)
+
+
+def test_xla_is_off_by_default_because_it_drops_the_check(rbm):
+    assert not compiled(rbm).jit_compile
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "float64", "float16"])
+@pytest.mark.parametrize("centered", [True, False])
+def test_learns_from_data_sets_of_any_dtype(dtype, centered):
+    expected, rbm = machine(), machine()
+    fit = {"verbose": 0, "shuffle": False}
+    compiled(expected, centered=centered).fit(EXAMPLES, batch_size=8, **fit)
+    batches = tf.data.Dataset.from_tensor_slices(EXAMPLES.astype(dtype)).batch(8)
+    compiled(rbm, centered=centered).fit(batches, **fit)
+    assert_equal_weights(expected, rbm)
+
+
+def test_configuration_round_trip(rbm):
+    model = ContrastiveDivergence(rbm, persistent_chains=3, centered=True)
+    copy = ContrastiveDivergence.from_config(model.get_config())
+    assert (copy.persistent_chains, copy.centered) == (3, True)
+    assert copy.rbm.get_config() == rbm.get_config()
 
 
 def test_refuses_an_untied_layer(rbm):
@@ -296,6 +341,17 @@ def test_takes_the_source_call_as_printed():
     assert train_rbm(rbm, digits(20), partial(flatten_image, label=False), 2, 0.5, 2000) is rbm
 
 
+def test_uses_the_learning_rate_of_the_layer():
+    """The first step from the same draws is ten times as long."""
+    slow, fast = (RBM(3, learning_rate=rate, seed=0) for rate in (0.01, 0.1))
+    start = RBM(3, seed=0)
+    start.build([4])
+    for rbm in (slow, fast):
+        train_rbm(rbm, EXAMPLES, num_epochs=1, verbose=0)
+    change = [np.array(rbm.w_rec) - np.array(start.w_rec) for rbm in (slow, fast)]
+    np.testing.assert_allclose(10 * change[0], change[1], atol=1e-6)
+
+
 def test_trains_on_images_with_and_without_labels():
     with_labels, without = RBM(3, seed=0), RBM(3, seed=0)
     train_rbm(with_labels, digits(20), flatten_image, num_epochs=2, verbose=0)
@@ -317,17 +373,22 @@ def test_examples_are_shuffled_anew_each_epoch(monkeypatch):
     def fit(self, batches, **kwargs):
         epochs.extend([np.concatenate(list(batches)).tolist() for _ in range(2)])
 
-    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(ContrastiveDivergence, "fit", fit)
     train_rbm(RBM(3, seed=0), EXAMPLES, batch_size=4)
     given = EXAMPLES.tolist()
     assert epochs[0] != epochs[1] != given != epochs[0]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(given)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_empty_data_is_an_error_that_says_so():
-    for nothing in (np.zeros((0, 4)), digits(20).take(0)):
+    unknown = tf.data.Dataset.from_generator(lambda: [], output_signature=tf.TensorSpec((4,)))
+    for nothing in (np.zeros((0, 4)), digits(20).take(0), unknown):
         with pytest.raises(ValueError, match="`data` must hold at least one example"):
-            train_rbm(RBM(3), nothing, verbose=0)
+            to_image = (lambda x: x) if nothing is unknown else flatten_image
+            train_rbm(RBM(3), nothing, to_image, verbose=0)
+    with pytest.raises(ValueError, match="`data` must end"):
+        train_rbm(RBM(3), digits(20).repeat(), verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -383,6 +444,17 @@ def test_centered_and_plain_parameters_define_the_same_distribution(rbm, exact):
     energy = -(v @ a)[:, None] - h @ b - v @ w @ h.T
     p = np.exp(-energy) / np.exp(-energy).sum()
     np.testing.assert_allclose(p, exact.joint, rtol=1e-9)
+
+
+def test_offsets_follow_the_data_and_not_the_chains(rbm, batch):
+    model = compiled(rbm, keras.optimizers.SGD(1e-9), persistent_chains=7, centered=True)
+    model.fit(batch, verbose=0, epochs=3, shuffle=False)
+    share = 1 - 0.99**3
+    for offset, mean in [
+        (model.visible_offset, batch.mean(axis=0)),
+        (model.hidden_offset, np.mean(rbm.forward(batch), axis=0)),
+    ]:
+        np.testing.assert_allclose(offset, 0.5 * (1 - share) + mean * share, atol=1e-6)
 
 
 def test_the_centered_step_is_that_of_the_centered_parameters(rbm, batch):
