@@ -53,16 +53,16 @@ class Recipe:
 
 BEST = {"cd_steps": 5, "persistent_chains": 100, "centered": True, "learning_rate": 0.2}
 RECIPES = {
-    "cd1": Recipe(cd_steps=1),
-    "cd3": Recipe(cd_steps=3),
-    "cd25": Recipe(cd_steps=25),
-    "pcd": Recipe(persistent_chains=100),
+    "cd1": Recipe(cd_steps=1, centered=True, epochs=20),
+    "cd3": Recipe(cd_steps=3, centered=True),
+    "cd25": Recipe(cd_steps=25, centered=True),
+    "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, fixed_binarization=True),
-    "cd1_20": Recipe(hidden=20, cd_steps=1),
-    "cd3_20": Recipe(hidden=20, cd_steps=3),
-    "cd25_20": Recipe(hidden=20, cd_steps=25),
-    "pcd_20": Recipe(hidden=20, persistent_chains=100),
+    "cd1_20": Recipe(hidden=20, cd_steps=1, centered=True),
+    "cd3_20": Recipe(hidden=20, cd_steps=3, centered=True),
+    "cd25_20": Recipe(hidden=20, cd_steps=25, centered=True),
+    "pcd_20": Recipe(hidden=20, persistent_chains=100, centered=True),
     "best_20": Recipe(**BEST, averaged=True, hidden=20),
 }
 
