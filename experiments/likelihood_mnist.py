@@ -1,14 +1,17 @@
 """Train RBMs on all of MNIST and measure their likelihood, exactly or by AIS in both directions.
 
-    python experiments/likelihood_mnist.py RECIPE --data-dir TFDS_DIR --work DIR [--epochs N]
+    python experiments/likelihood_mnist.py RECIPE --work DIR [--data-dir TFDS_DIR]
+    python experiments/likelihood_mnist.py pretrained [--data-dir TFDS_DIR]
 
 `--data-dir` is a prepared TFDS directory (`python -m rbm_tutorial.data --from-idx …`); without it
 MNIST is downloaded. Training can be interrupted: the same command goes on from the last epoch in
-`--work`, bit for bit. The result is written to experiments/results/likelihood_RECIPE.json.
+`--work`, bit for bit. `pretrained` trains nothing: it evaluates the weights in the package. Results
+are written to experiments/results: the numbers to likelihood_RECIPE.json, 20 of the model's samples
+to samples_RECIPE.npz.
 
 The last 5,000 training images are for validation, on which all choices were made. Every epoch
 draws new binary images, unless the recipe fixes them; those for evaluation are fixed by seeds of
-their own.
+their own. A recipe that learns thresholded images is evaluated on thresholded images.
 """
 
 import argparse
@@ -23,7 +26,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, binarize, load_mnist
+from rbm_tutorial import (
+    RBM,
+    ContrastiveDivergence,
+    as_arrays,
+    binarize,
+    load_mnist,
+    load_pretrained_rbm,
+)
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     chain_diagnostics,
@@ -47,7 +57,7 @@ class Recipe:
     epochs: int = 100
     weight_decay: float = 0.0
     averaged: bool = False  # exponential average of the weights, over about 1,000 steps
-    fixed_binarization: bool = False
+    binarized: str = "each epoch"  # or "once", as in 2008, or "by threshold", as others do
     seed: int = 0
 
 
@@ -58,13 +68,20 @@ RECIPES = {
     "cd25": Recipe(cd_steps=25, centered=True),
     "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
-    "best_fixed": Recipe(**BEST, averaged=True, epochs=400, fixed_binarization=True),
+    "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
     "cd1_20": Recipe(hidden=20, cd_steps=1, centered=True),
     "cd3_20": Recipe(hidden=20, cd_steps=3, centered=True),
     "cd25_20": Recipe(hidden=20, cd_steps=25, centered=True),
     "pcd_20": Recipe(hidden=20, persistent_chains=100, centered=True),
     "best_20": Recipe(**BEST, averaged=True, hidden=20),
+    "threshold_16": Recipe(**BEST, averaged=True, hidden=16, binarized="by threshold"),
 }
+
+
+def binary_images(images, recipe, seed):
+    if recipe.binarized == "by threshold":
+        return binarize(images, threshold=0.5)
+    return binarize(images, seed=recipe.seed if recipe.binarized == "once" else seed)
 
 
 class BinaryDigits(keras.utils.PyDataset):
@@ -78,8 +95,8 @@ class BinaryDigits(keras.utils.PyDataset):
     def start(self, epoch):
         rng = np.random.default_rng([self.recipe.seed, epoch])
         order = rng.permutation(len(self.images))
-        seed = self.recipe.seed if self.recipe.fixed_binarization else int(rng.integers(2**31))
-        self.x = binarize(self.images, seed=seed)[order]
+        new_seed = int(rng.integers(2**31))
+        self.x = binary_images(self.images, self.recipe, new_seed)[order]
 
     def __len__(self):
         return len(self.images) // self.recipe.batch_size
@@ -95,8 +112,22 @@ def splits(data_dir):
     return {"train": images[:-5000], "validation": images[-5000:], "test": as_arrays(test)[0]}
 
 
+class EpochSeconds(keras.callbacks.Callback):
+    """Wall time of each epoch of this call, in `seconds`."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.monotonic() - self.start)
+
+
 def train(recipe, images, work):
-    """The trained model and the seconds that this call spent on it."""
+    """The trained model; its seconds an epoch are kept in `work`, whatever interrupts the run."""
     digits = BinaryDigits(images, recipe)
     rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
     rbm.adapt(images)
@@ -113,7 +144,7 @@ def train(recipe, images, work):
         steps_per_execution=50,
     )
     model.build((None, images.shape[1]))
-    start = time.monotonic()
+    clock = EpochSeconds()
     model.fit(
         digits,
         epochs=recipe.epochs,
@@ -121,50 +152,41 @@ def train(recipe, images, work):
         shuffle=False,
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: digits.start(epoch)),
+            clock,
             keras.callbacks.BackupAndRestore(work, delete_checkpoint=False),
         ],
     )
-    return model, time.monotonic() - start
+    if clock.seconds:
+        np.save(work / "seconds_per_epoch.npy", np.median(clock.seconds))
+    return model
 
 
-def negative_chains(model, count, steps, seed=1):
-    """Samples of the model: chains that start at its persistent ones, or at independent pixels."""
-    rbm = model.rbm
-    if model.persistent_chains:
-        v = np.resize(np.array(model.chains), (count, rbm.number_visible_units))
-    else:
-        v = np.random.default_rng(seed).random((count, rbm.number_visible_units))
-        v = (v < 1 / (1 + np.exp(-np.array(rbm.vb)))).astype("float32")
+def model_samples(rbm, v, steps=10_000):
+    """The ends of Gibbs chains that start at training images: they know every mode of the data."""
     step = tf.function(lambda v: rbm.forward_gibbs(v, steps=10))
     for _ in range(steps // 10):
         v = step(v)
     return v
 
 
-def partition_estimates(rbm, samples, base_rate, chains=100, betas=None):
-    betas = salakhutdinov_murray_betas() if betas is None else betas
-    forward = ais_log_partition(rbm, chains, base_rate=base_rate, seed=2, betas=betas)
-    reverse = reverse_ais_log_partition(rbm, samples, base_rate=base_rate, seed=3, betas=betas)
-    return {"ais": forward, "reverse_ais": reverse}
-
-
-def evaluate(model, images, chain_steps=10_000):
-    """Everything that is reported about a trained model, with data binarized by fixed seeds."""
-    rbm = model.rbm
-    binary = {name: binarize(images[name], seed=EVALUATION_SEEDS[name]) for name in images}
-    samples = negative_chains(model, 100, chain_steps)
-    base_rate = binary["train"].mean(axis=0)
-    log_z, result = {}, {}
+def evaluate(rbm, images, recipe, chains=500):
+    """What is reported about a trained model, with data binarized by fixed seeds; and samples."""
+    binary = {name: binary_images(images[name], recipe, EVALUATION_SEEDS[name]) for name in images}
+    schedule = {"base_rate": binary["train"].mean(axis=0), "betas": salakhutdinov_murray_betas()}
+    start = np.random.default_rng(1).choice(binary["train"], chains, replace=False)
+    samples = model_samples(rbm, start)
+    estimates = {
+        "ais": ais_log_partition(rbm, chains, seed=2, **schedule),
+        "reverse_ais": reverse_ais_log_partition(rbm, samples, seed=3, **schedule),
+    }
+    log_z = {name: estimate.log_z for name, estimate in estimates.items()}
     if rbm.number_hidden_units <= 20:
         log_z["exact"] = exact_log_partition(rbm)
-    for name, estimate in partition_estimates(rbm, samples, base_rate).items():
-        log_z[name] = estimate.log_z
-        result[name] = {
-            "log_z": estimate.log_z,
-            "standard_error": estimate.standard_error,
-            "effective_sample_size": estimate.effective_sample_size,
-        }
-    diagnostics = chain_diagnostics(rbm, samples, steps=1000)
+    result = {}
+    for name, estimate in estimates.items():
+        result[name] = estimate._asdict()
+        del result[name]["log_weights"]
+    diagnostics = chain_diagnostics(rbm, samples[:100], steps=1000)
     result["chains"] = {
         "effective_sample_size": diagnostics.effective_sample_size,
         "potential_scale_reduction": diagnostics.potential_scale_reduction,
@@ -179,31 +201,41 @@ def evaluate(model, images, chain_steps=10_000):
             "reconstruction_cost": float(np.mean([rbm.reconstruction_cost(b) for b in batches])),
             "pseudo_log_likelihood": float(np.mean(pseudo_log_likelihood(rbm, x[:1000]))),
         }
-    return result
+    return result, rbm.reverse(rbm.sample_h(samples[:20]))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("recipe", choices=[*RECIPES, "pretrained"])
     parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
-    parser.add_argument("--work", type=Path, required=True, help="where checkpoints are kept")
+    parser.add_argument("--work", type=Path, help="where checkpoints are kept")
     options = parser.parse_args()
-    recipe, images = RECIPES[options.recipe], splits(options.data_dir)
-    work = options.work / options.recipe
-    model, seconds = train(recipe, images["train"], work)
-    model.save(work / "model.keras")
+    images = splits(options.data_dir)
     result = {
         "command": " ".join(["python", *sys.argv[:2]]),
-        "recipe": asdict(recipe),
         "evaluation_seeds": EVALUATION_SEEDS,
         "versions": {"python": platform.python_version(), "tensorflow": tf.__version__,
                      "keras": keras.__version__},
-        "training_seconds_of_the_last_call": seconds,
-        **evaluate(model, images),
     }  # fmt: skip
-    target = Path(__file__).parent / "results" / f"likelihood_{options.recipe}.json"
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(target.read_text(encoding="utf-8"))
+    if options.recipe == "pretrained":
+        rbm, recipe = load_pretrained_rbm(), RECIPES["best"]
+    else:
+        if options.work is None:
+            parser.error("--work is needed: checkpoints are kept there")
+        recipe, work = RECIPES[options.recipe], options.work / options.recipe
+        model = train(recipe, images["train"], work)
+        model.save(work / "model.keras")
+        rbm = model.rbm
+        result["recipe"] = asdict(recipe)
+        result["median_seconds_per_epoch"] = float(np.load(work / "seconds_per_epoch.npy"))
+    numbers, samples = evaluate(rbm, images, recipe)
+    results = Path(__file__).parent / "results"
+    np.savez_compressed(
+        results / f"samples_{options.recipe}.npz", probabilities=np.uint8(np.round(255 * samples))
+    )
+    text = json.dumps({**result, **numbers}, indent=2)
+    (results / f"likelihood_{options.recipe}.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

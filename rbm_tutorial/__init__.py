@@ -1,6 +1,7 @@
 """Restricted Boltzmann Machines as Keras layers: the package behind the book."""
 
 from rbm_tutorial.data import as_arrays, bars_and_stripes, binarize, flatten_image, load_mnist
+from rbm_tutorial.pretrained import load_pretrained_rbm
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence, train_rbm
 
@@ -14,5 +15,6 @@ __all__ = [
     "binarize",
     "flatten_image",
     "load_mnist",
+    "load_pretrained_rbm",
     "train_rbm",
 ]
