@@ -65,9 +65,11 @@ BEST = {"cd_steps": 5, "persistent_chains": 100, "centered": True, "learning_rat
 RECIPES = {
     "cd1": Recipe(cd_steps=1, centered=True, epochs=20),
     "cd3": Recipe(cd_steps=3, centered=True),
-    "cd25": Recipe(cd_steps=25, centered=True),
+    "cd25": Recipe(cd_steps=25, centered=True, learning_rate=0.1),
     "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
+    "best_25": Recipe(**BEST, averaged=True, epochs=25),
+    "best_100": Recipe(**BEST, averaged=True, epochs=100),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
     "cd1_20": Recipe(hidden=20, cd_steps=1, centered=True),
     "cd3_20": Recipe(hidden=20, cd_steps=3, centered=True),

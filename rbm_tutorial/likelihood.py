@@ -99,7 +99,8 @@ def ais_log_partition(
         num_chains: number of independent chains.
         num_betas: number of inverse temperatures, evenly spaced from 0 to 1.
         base_rate: probabilities of the pixels, (visible,), clipped to [0.001, 0.999]; such as the
-            mean of the training data. σ(vb) if `None`.
+            mean of the training data, which is better than σ(vb), taken if `None`, when
+            temperatures are few.
         seed: fixes the random numbers.
         betas: inverse temperatures that rise from 0 to 1, instead of `num_betas` even ones; such
             as `salakhutdinov_murray_betas()`.
@@ -128,9 +129,8 @@ def reverse_ais_log_partition(
     """Estimate log Z by annealing backwards, from the machine to independent pixels.
 
     The mean weight estimates Z₀ / Z, so `log_z` is too high on average *if* the chains start at
-    exact samples of the machine; with `ais_log_partition` it then sandwiches log Z. Samples that
-    have not reached every mode make it too low, and the gap to the forward estimate smaller than
-    it should be.
+    exact samples of the machine; with `ais_log_partition` it then sandwiches log Z. Where the
+    chains start matters the less the slower the annealing is: chapter 8.
 
     Args:
         rbm: the machine, tied.

@@ -1,0 +1,86 @@
+"""What stops the best RBM(500)? Ten more epochs from where it ended, each with one thing changed.
+
+    python experiments/late_phase.py --work DIR [--data-dir TFDS_DIR]
+
+`--work` is where `likelihood_mnist.py best` has left its model. Every variant learns from the same
+binary images and is evaluated by AIS with 200 chains; the results are written to
+experiments/results/late_phase.json.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+from likelihood_mnist import EVALUATION_SEEDS, RECIPES, BinaryDigits, splits
+
+from rbm_tutorial import RBM, ContrastiveDivergence, binarize
+from rbm_tutorial.likelihood import ais_log_partition, salakhutdinov_murray_betas
+
+# Batches of 500 make a fifth of the updates an epoch, so they get twice the epochs and the rate.
+VARIANTS = {
+    "none": {"epochs": 10, "learning_rate": 0.05},
+    "twice the rate": {"epochs": 10, "learning_rate": 0.1},
+    "500 chains, batches of 500": {
+        "epochs": 20, "learning_rate": 0.1, "persistent_chains": 500, "batch_size": 500,
+    },
+    "25 Gibbs steps": {"epochs": 10, "learning_rate": 0.05, "cd_steps": 25},
+    "1 Gibbs step": {"epochs": 10, "learning_rate": 0.05, "cd_steps": 1},
+}  # fmt: skip
+
+
+def go_on(start, recipe, images):
+    """The model `start`, trained for `recipe.epochs` more."""
+    digits = BinaryDigits(images, recipe)
+    rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
+    rbm.adapt(images)
+    model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
+    steps = recipe.epochs * len(digits)
+    schedule = keras.optimizers.schedules.PolynomialDecay(recipe.learning_rate, steps, 0.0)
+    optimizer = keras.optimizers.SGD(schedule, use_ema=True, ema_momentum=0.999)
+    model.compile(optimizer, steps_per_execution=50)
+    model.build((None, images.shape[1]))
+    rbm.set_weights(start.rbm.get_weights())
+    model.visible_offset.assign(start.visible_offset)
+    model.hidden_offset.assign(start.hidden_offset)
+    model.chains.assign(np.resize(np.array(start.chains), model.chains.shape))
+    new_images = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: digits.start(1000 + epoch)
+    )
+    model.fit(digits, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=[new_images])
+    return model
+
+
+def evaluate(rbm, binary):
+    schedule = {"base_rate": binary["train"].mean(axis=0), "betas": salakhutdinov_murray_betas()}
+    estimate = ais_log_partition(rbm, 200, seed=2, **schedule)
+    result = {"standard_error": estimate.standard_error}
+    for name, x in binary.items():
+        batches = np.array_split(x, len(x) // 1000)
+        free_energy = np.concatenate([rbm.free_energy(b) for b in batches]).astype("float64")
+        result[name] = -free_energy.mean() - estimate.log_z
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
+    parser.add_argument("--work", type=Path, required=True, help="where `best` was trained")
+    options = parser.parse_args()
+    images = splits(options.data_dir)
+    seeds = {name: EVALUATION_SEEDS[name] for name in ("train", "validation")}
+    binary = {name: binarize(images[name], seed=seed) for name, seed in seeds.items()}
+    start = keras.models.load_model(options.work / "best" / "model.keras")
+    results = {"start": evaluate(start.rbm, binary)}
+    for name, changes in VARIANTS.items():
+        model = go_on(start, replace(RECIPES["best"], seed=7, **changes), images["train"])
+        results[name] = {**changes, **evaluate(model.rbm, binary)}
+        print(name, results[name], flush=True)
+    target = Path(__file__).parent / "results" / "late_phase.json"
+    target.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
