@@ -6,7 +6,7 @@ BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint unit chapters pages notebooks format serve clean
+.PHONY: help install book test lint unit chapters pages notebooks bench format serve clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ notebooks: install  ## execute the chapters in place, so that their outputs can 
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --coalesce-streams \
 		--ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False $(CHAPTERS)
+
+bench: install  ## time training against scikit-learn and PyTorch, which are installed first
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/measure.py --name bench
+	$(BIN)/python benchmarks/report.py benchmarks/results/bench.json
 
 format: install  ## format code and notebooks
 	$(BIN)/ruff format .

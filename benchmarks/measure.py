@@ -1,0 +1,328 @@
+"""Time RBM training against peers and limits, side by side in one run.
+
+    python benchmarks/measure.py [--quick] [--name NAME] [--threads N]
+    python benchmarks/measure.py --check
+
+Every contender has a process of its own, all with the same number of threads, which waits idle
+until it is asked. Repeats go round all contenders, in a new random order each round, so that a
+machine that gets slower gets slower for all. Every measurement begins with an epoch that is not
+timed; first calls (tracing, compilation) are told apart. Results go to results/NAME.json, which
+`report.py` shows.
+
+`--check` times nothing: it trains each contender on the same digits and compares what it learned.
+"""
+
+import argparse
+import contextlib
+import datetime
+import itertools
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from contenders import CONTENDERS, VISIBLE, Setting
+
+HERE = Path(__file__).parent
+ALGORITHMS = {"CD-1": (1, False), "CD-10": (10, False), "PCD-1": (1, True)}
+VARIANTS = ("fit, 16 steps an execution", "fit from TFDS", "train_rbm")  # at 500 units only
+STANDARD = (128, 500)  # batch, hidden: where memory is read and a step is taken apart
+PACKAGES = [
+    "keras",
+    "numpy",
+    "rbms",
+    "scikit-learn",
+    "tensorflow",
+    "tensorflow-probability",
+    "torch",
+]
+
+
+def environment(threads):
+    """This shell's, but for settings that would favor one library, and with the threads fixed."""
+    kept = {k: v for k, v in os.environ.items() if not re.match("(OPENBLAS|MKL|OMP|KMP|GOMP)_", k)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are timed as they usually are
+    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+    ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    return {**kept, **dict.fromkeys(names, str(threads)), **ours}
+
+
+class Process:
+    """A `worker.py`. `start` and `result` are the halves of `ask`, to let several work at once."""
+
+    def __init__(self, library, threads):
+        self.popen = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), library, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # logs of TensorFlow's C++ code; errors come as answers
+            env=environment(threads),
+            text=True,
+        )
+
+    def start(self, do, **arguments):
+        self.popen.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self.popen.stdin.flush()
+
+    def result(self):
+        line = self.popen.stdout.readline()
+        reply = json.loads(line) if line else {"error": "It ended: run worker.py by hand."}
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return reply["answer"]
+
+    def ask(self, do, **arguments):
+        self.start(do, **arguments)
+        return self.result()
+
+    def end(self):
+        self.popen.stdin.close()
+        self.popen.wait()
+
+
+@contextlib.contextmanager
+def started(threads):
+    """A process for each contender, and one for all "others", with the digits loaded: by name."""
+    processes = {
+        name: Process(contender.library, threads) for name, contender in CONTENDERS.items()
+    }
+    processes["others"] = Process("tensorflow", threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "digits.npy")
+            processes["others"].ask("save_digits", path=path)
+            for process in processes.values():
+                process.start("load_digits", path=path)
+            for process in processes.values():
+                process.result()
+        yield processes
+    finally:
+        for process in processes.values():
+            process.end()
+
+
+def steps_an_epoch(batch, hidden, cd_steps):
+    """As much work as the 10,000 digits make at 784×500 with CD-1, but no more than all of them."""
+    work = batch * hidden * (3 + 2 * cd_steps)
+    return min(10_000 // batch, max(1, 10_000 * 500 * 5 // work))
+
+
+def setting_of(algorithm, batch, hidden):
+    cd_steps, persistent = ALGORITHMS[algorithm]
+    return Setting(batch, hidden, cd_steps, persistent, steps_an_epoch(batch, hidden, cd_steps))
+
+
+def side_by_side(entries, rounds, seconds, rng):
+    """Measure (process, what, setting) entries in turn. A summary of each, in milliseconds."""
+    warm = [
+        process.ask("prepare", key=key, what=what, setting=setting)
+        for key, (process, what, setting) in enumerate(entries)
+    ]
+    epochs = [max(1, round(seconds / answer["epoch"])) for answer in warm]
+    times = [[] for _ in entries]
+    for _ in range(rounds):
+        for key in rng.sample(range(len(entries)), len(entries)):
+            time.sleep(0.02)  # the threads of the one before fall asleep
+            answer = entries[key][0].ask("measure", key=key, epochs=epochs[key])
+            times[key].append(1e3 * answer)
+    for key, (process, *_) in enumerate(entries):
+        process.ask("drop", key=key)
+    return [
+        {
+            **summary(ms),
+            "steps": round(n * answer["steps"], 1),
+            "first_call_s": rounded(answer["first"]),
+        }
+        for ms, n, answer in zip(times, epochs, warm)
+    ]
+
+
+def rounded(x):
+    return float(f"{x:.4g}")
+
+
+def summary(values):
+    """Median, quartiles and all values, in the order of the rounds."""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {
+        "median": rounded(statistics.median(values)),
+        "quartiles": [rounded(low), rounded(high)],
+        "values": [rounded(value) for value in values],
+    }
+
+
+def training(processes, options, rng):
+    """Every contender over the grid, and its peak memory after the standard size."""
+    grid = itertools.product(options.batches, options.hidden)
+    cells, memory = [], {}
+    for batch, hidden in sorted(grid, key=lambda size: size != STANDARD):
+        chosen = [
+            (name, algorithm)
+            for name, contender in CONTENDERS.items()
+            for algorithm in contender.algorithms[: 1 if options.quick else None]
+            if hidden == 500 or name not in VARIANTS
+            if not (options.quick and name == "train_rbm")  # traced anew in every measurement
+        ]
+        print(f"batch {batch}, {hidden} hidden units: {len(chosen)} measurements", flush=True)
+        entries = [(processes[n], n, setting_of(a, batch, hidden)) for n, a in chosen]
+        results = side_by_side(entries, options.rounds, options.seconds, rng)
+        cells += [
+            {"contender": n, "algorithm": a, "batch": batch, "hidden": hidden, "ms": result}
+            for (n, a), result in zip(chosen, results)
+        ]
+        if (batch, hidden) == STANDARD:
+            memory = {name: round(processes[name].ask("peak_memory")) for name in CONTENDERS}
+    return {"training": cells, "peak_memory_mib": memory}
+
+
+def profile(processes, options, rng):
+    """The parts of a CD-1 step at the standard size, next to the whole step."""
+    print("parts of a step", flush=True)
+    setting = setting_of("CD-1", *STANDARD)
+    groups = processes["others"].ask("parts", setting=setting)
+    entries = [(processes["others"], name, setting) for name in groups]
+    entries += [(processes["fit"], "fit", setting)]
+    *results, fit = side_by_side(entries, options.rounds, options.seconds / 2, rng)
+    parts = {
+        name: {"group": group, **result} for (name, group), result in zip(groups.items(), results)
+    }
+    return {"parts": {"batch": STANDARD[0], "hidden": STANDARD[1], "ms": parts, "fit_ms": fit}}
+
+
+def inference(processes, options, rng):
+    """Partition functions and sampling."""
+    print("partition functions and sampling", flush=True)
+    sizes = {  # chains, hidden, steps
+        "AIS": (100, 500, 200),
+        "AIS, its products": (100, 500, 200),
+        "exact enumeration": (1, 16 if options.quick else 20, 1),
+        "sampling": (100, 500, 200),
+    }
+    entries = [
+        (processes["others"], name, Setting(chains, hidden, 1, False, steps))
+        for name, (chains, hidden, steps) in sizes.items()
+    ]
+    results = side_by_side(entries, options.rounds, options.seconds, rng)
+    return {
+        "inference": {
+            name: {"chains": chains, "hidden": hidden, "ms": result}
+            for (name, (chains, hidden, _)), result in zip(sizes.items(), results)
+        }
+    }
+
+
+def imports(options, rng):
+    """Seconds that `import` takes in a fresh process; the first round only fills the caches."""
+    print("imports", flush=True)
+    times = {"keras": [], "rbm_tutorial": []}
+    for _ in range(1 + options.rounds):
+        for name in rng.sample(list(times), len(times)):
+            code = f"from time import perf_counter as t; s = t(); import {name}; print(t() - s)"
+            out = subprocess.run([sys.executable, "-c", code], env=environment(options.threads),
+                                 capture_output=True, text=True, check=True).stdout  # fmt: skip
+            times[name].append(float(out))
+    return {"import_s": {name: summary(values[1:]) for name, values in times.items()}}
+
+
+def check(options):
+    """Print what each contender learned in 234 updates; 1 unless all learned about as much."""
+    failed = 0
+    with started(options.threads) as processes:
+        for algorithm in ALGORITHMS:
+            costs = {
+                name: processes[name].ask(
+                    "learn", what=name, setting=setting_of(algorithm, 128, 128), steps=234
+                )
+                for name, contender in CONTENDERS.items()
+                if algorithm in contender.algorithms and not name.startswith("products")
+            }
+            fall_of_ours = costs["fit"][0] - costs["fit"][1]
+            for name, (before, after) in costs.items():
+                share = (before - after) / fall_of_ours
+                verdict = "" if 0.9 < share < 1.1 else "  does not learn like `fit`"
+                failed += bool(verdict)
+                print(
+                    f"{algorithm:6}{name:28}{before:8.1f} →{after:6.1f} nats{share:6.2f}{verdict}"
+                )
+    return int(failed > 0)
+
+
+def machine():
+    """What the times depend on. No host name, no paths."""
+    try:
+        model = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        model = platform.processor() or platform.machine()
+    return {
+        "cpu": model,
+        "cores": usable_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def usable_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def parsed():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="CD-1 (or PCD-1) at 784×500, 3 rounds")
+    parser.add_argument("--check", action="store_true", help="check that each contender learns")
+    parser.add_argument("--name", help="of the results; the CPU model if not given")
+    parser.add_argument(
+        "--threads", type=int, default=usable_cores(), help="all cores if not given"
+    )
+    parser.add_argument("--seconds", type=float, help="that one measurement takes, about")
+    parser.add_argument("--rounds", type=int, help="repeats of each measurement")
+    options = parser.parse_args()
+    options.hidden = [500] if options.quick else [128, 500, 2000]
+    options.batches = [32, 128, 512] if options.quick else [32, 128, 512, 2048]
+    options.seconds = options.seconds or (0.15 if options.quick else 0.4)
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    return options
+
+
+def main():
+    options = parsed()
+    if options.check:
+        return check(options)
+    rng = random.Random(0)
+    load = os.getloadavg()[0]
+    if load > 0.3:
+        print(f"warning: this machine is busy, its load is {load:.1f}", file=sys.stderr)
+    start = time.monotonic()
+    result = {
+        "command": " ".join(["python", "benchmarks/measure.py", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "threads": options.threads,
+        "load_at_start": rounded(load),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "visible": VISIBLE,
+    }
+    with started(options.threads) as processes:
+        for measured in (training, profile, inference):
+            result |= measured(processes, options, rng)
+    result |= imports(options, rng)
+    result["minutes"] = round((time.monotonic() - start) / 60, 1)
+    name = options.name or re.sub(
+        r"\W+", "_", f"{result['machine']['cpu']}_{options.threads}_threads"
+    )
+    path = HERE / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{result['minutes']} minutes; wrote benchmarks/results/{path.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Tables and figures of one file of results.
+
+    python benchmarks/report.py benchmarks/results/NAME.json
+
+Prints the tables and writes NAME_training.png and NAME_step.png beside it. Ratios are medians
+over rounds of the ratio within a round, in which the machine was the same for both.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from rbm_tutorial.plots import COLORS, GREY, use_style
+
+LIMIT = "products, TensorFlow"
+DRAWN = ["fit", "PyTorch", "scikit-learn", "rbms", "source", "cd_update"]  # in the order of COLORS
+PEERS = ["source", "scikit-learn", "PyTorch", "rbms"]
+OURS = ["fit", "fit, 16 steps an execution", "fit from TFDS", "train_rbm", "cd_update"]
+GROUPS = {"products": COLORS[0], "sampling": COLORS[1], "update": COLORS[2],
+          "monitoring": COLORS[3], "Keras": COLORS[4]}  # fmt: skip
+
+
+def times_of(result, hidden, algorithm="CD-1"):
+    """{(contender, batch): milliseconds} of one algorithm; of CD-1, or of PCD-1 where that is all.
+
+    PCD-1 has the same limit as CD-1.
+    """
+    wanted = {"CD-1": ["PCD-1", "CD-1"], "PCD-1": ["CD-1", "PCD-1"]}.get(algorithm, [algorithm])
+    times = {}
+    for name in wanted:  # a later one replaces an earlier one
+        for cell in result["training"]:
+            if (cell["algorithm"], cell["hidden"]) == (name, hidden):
+                times[cell["contender"], cell["batch"]] = cell["ms"]
+    return times
+
+
+def ratio(numerator, denominator):
+    return statistics.median(a / b for a, b in zip(numerator["values"], denominator["values"]))
+
+
+def print_table(title, header, rows):
+    print(f"\n**{title}**\n\n| | {' | '.join(header)} |\n|---|{'---:|' * len(header)}")
+    for name, *values in rows:
+        print(f"| {name} | {' | '.join(values)} |")
+
+
+def training_tables(result):
+    sizes = {cell["hidden"] for cell in result["training"]}
+    batches = sorted({cell["batch"] for cell in result["training"]})
+    header = [f"batch {batch}" for batch in batches]
+    algorithms = sorted({c["algorithm"] for c in result["training"] if c["contender"] == "fit"})
+    for algorithm in algorithms:
+        for hidden in sorted(sizes):
+            times = times_of(result, hidden, algorithm)
+            names = list(dict.fromkeys(name for name, _ in times))
+            size = f"{algorithm}, {result['visible']}×{hidden}"
+
+            def row(name, text, times=times):
+                return [text(times, name, b) if (name, b) in times else "" for b in batches]
+
+            print_table(f"{size}: ms a step (quartiles)", header,
+                        [(name, *row(name, milliseconds)) for name in names])  # fmt: skip
+            print_table(f"{size}: speed of `fit` over the others", header,
+                        [(name, *row(name, speed)) for name in names if name != "fit"])  # fmt: skip
+            print_table(f"{size}: share of the limit, {LIMIT}", header,
+                        [(name, *row(name, share)) for name in names if name != LIMIT])  # fmt: skip
+
+
+def milliseconds(times, name, batch):
+    ms = times[name, batch]
+    low, high = ms["quartiles"]
+    return f"{ms['median']:.3g} ({low:.3g}–{high:.3g})"
+
+
+def speed(times, name, batch):
+    return f"{ratio(times[name, batch], times['fit', batch]):.2f}×"
+
+
+def share(times, name, batch):
+    return f"{ratio(times[LIMIT, batch], times[name, batch]):.2f}"
+
+
+def other_tables(result):
+    cells = result["inference"]
+    rates = {name: 1e3 * (cell["chains"] / cell["ms"]["median"]) for name, cell in cells.items()}
+    print_table(
+        "Partition functions and sampling, work per second",
+        ["rate"],
+        [(f"{name}, {cells[name]['hidden']} hidden units", f"{rate:,.0f}")
+         for name, rate in rates.items()],
+    )  # fmt: skip
+    print("\nA unit is a temperature of a chain, an enumerated state, a Gibbs step of a chain.")
+    print(f"AIS: {ratio(cells['AIS, its products']['ms'], cells['AIS']['ms']):.2f} of its limit.")
+    keras, ours = result["import_s"]["keras"], result["import_s"]["rbm_tutorial"]
+    print(f"import keras {keras['median']:.2f} s, rbm_tutorial {ours['median']:.2f} s:", end=" ")
+    print(f"{ratio(ours, keras):.2f}×.")
+    first = {c["contender"]: c["ms"]["first_call_s"] for c in reversed(result["training"])}
+    print_table(
+        "Peak memory after the standard size, and first call (making, tracing) there",
+        ["MiB", "s"],
+        [(name, f"{mib}", f"{first[name]:.2f}") for name, mib in result["peak_memory_mib"].items()],
+    )
+
+
+def step_table(result):
+    step = result["parts"]
+    fit = step["fit_ms"]
+    rows = [
+        (name, part["group"], f"{part['median']:.3f}", f"{ratio(part, fit):.0%}")
+        for name, part in step["ms"].items()
+    ]
+    total = sum(part["median"] for part in step["ms"].values())
+    rows += [("**sum**", "", f"{total:.3f}", f"{total / fit['median']:.0%}")]
+    rows += [("**`fit`, measured**", "", f"{fit['median']:.3f}", "100%")]
+    print_table(
+        f"Where a CD-1 step of `fit` goes, {result['visible']}×{step['hidden']}, "
+        f"batch {step['batch']}; each part alone",
+        ["group", "ms", "of the step"],
+        rows,
+    )
+
+
+def training_figure(result, hidden: int = 500, algorithm: str = "CD-1", ax: Axes | None = None):
+    """Time of a step over the batch size for each contender, with its quartiles and the limit."""
+    ax = ax or plt.subplots(layout="constrained")[1]
+    times = times_of(result, hidden, algorithm)
+    colors = {**dict(zip(DRAWN, COLORS)), LIMIT: GREY}
+    for name, color in colors.items():
+        points = sorted((batch, ms) for (n, batch), ms in times.items() if n == name)
+        if points:
+            style = {"linestyle": "--"} if name == LIMIT else {"marker": "o", "markersize": 4}
+            ax.plot([b for b, _ in points], [ms["median"] for _, ms in points],
+                    color=color, label=name, **style)  # fmt: skip
+            low, high = zip(*(ms["quartiles"] for _, ms in points))
+            ax.fill_between([b for b, _ in points], low, high, color=color, alpha=0.25, linewidth=0)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    batches = sorted({batch for _, batch in times})
+    ax.set_xticks(batches, [str(batch) for batch in batches])
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("batch")
+    ax.set_ylabel("time of a step (ms)")
+    ax.set_title(f"{algorithm}, {result['visible']}×{hidden}", color=GREY)
+    return ax
+
+
+def step_figure(result, ax: Axes | None = None):
+    """The parts of a step, end to end, above the step that `fit` takes."""
+    ax = ax or plt.subplots(figsize=(7.2, 4.4), layout="constrained")[1]
+    parts = result["parts"]["ms"]
+    end = 0.0
+    for row, part in enumerate(parts.values()):
+        ax.barh(row, part["median"], left=end, color=GROUPS[part["group"]])
+        end += part["median"]
+    fit = result["parts"]["fit_ms"]["median"]
+    ax.barh(len(parts), fit, color=GREY)
+    ax.axvline(end, color=GREY, linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(parts) + 1), [*parts, "fit, measured"])
+    ax.invert_yaxis()
+    ax.set_xlabel("ms")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in GROUPS.values()]
+    ax.legend(handles, GROUPS, loc="upper right")
+    return ax
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    path = parser.parse_args().results
+    result = json.loads(path.read_text(encoding="utf-8"))
+    machine = result["machine"]
+    print(f"{machine['cpu']}, {machine['cores']} cores, {result['threads']} threads, "
+          f"{result['date']}, load at the start {result['load_at_start']}")  # fmt: skip
+    training_tables(result)
+    step_table(result)
+    other_tables(result)
+    use_style()
+    sizes = sorted({cell["hidden"] for cell in result["training"]})
+    figure, axes = plt.subplots(
+        1, len(sizes), figsize=(3.6 * max(2, len(sizes)), 4.2), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for hidden, ax in zip(sizes, axes[0]):
+        training_figure(result, hidden, ax=ax)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.savefig(path.with_name(f"{path.stem}_training.png"))
+    step_figure(result).figure.savefig(path.with_name(f"{path.stem}_step.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""A process that times what `measure` asks it to: a line of JSON in, a line of JSON out.
+
+    python worker.py LIBRARY THREADS
+
+Nothing but answers is written to stdout; what is timed may print, it goes to /dev/null.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+
+import numpy as np
+from contenders import CONTENDERS, Setting
+from inference import INFERENCE
+
+
+def set_threads(library, threads):
+    """Threads by each library's own call; `measure` has set the environment variables as well."""
+    if library == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    elif library == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(threads)
+
+
+def reconstruction_cost(parameters, x):
+    """Mean cross-entropy of digits and their mean-field reconstruction, nats, in float64."""
+    w, hb, vb = (np.asarray(p, "float64") for p in parameters)
+    h = 1 / (1 + np.exp(-(x @ w + hb)))
+    logits = h @ w.T + vb
+    return float(np.mean(np.sum(np.logaddexp(0, logits) - x * logits, axis=1)))
+
+
+class Worker:
+    """Each method answers one kind of request; `key` names one prepared contender."""
+
+    def __init__(self):
+        self.trainings = {}
+
+    def save_digits(self, path):
+        """Save the bundled training digits, binarized: where every contender's data come from."""
+        from rbm_tutorial import as_arrays, binarize, load_mnist
+
+        np.save(path, binarize(as_arrays(load_mnist()[0])[0], threshold=0.5))
+
+    def load_digits(self, path):
+        self.x = np.load(path)
+
+    def parts(self, setting):
+        from parts import groups
+
+        return groups(Setting(*setting), self.x)
+
+    def make(self, what, setting):
+        setting = Setting(*setting)
+        if what in CONTENDERS:
+            return CONTENDERS[what].make(setting, self.x)
+        if what in INFERENCE:
+            return INFERENCE[what](setting, self.x)
+        from parts import part
+
+        return part(what, setting, self.x)
+
+    def prepare(self, key, what, setting):
+        """Make a contender, and warm it up: seconds of the first call beyond those of an epoch."""
+        start = time.perf_counter()
+        self.trainings[key] = training = self.make(what, setting)
+        training.run(0)
+        first = time.perf_counter() - start
+        epoch = training.run(1)
+        return {"first": max(0.0, first - epoch), "epoch": epoch, "steps": training.steps}
+
+    def measure(self, key, epochs):
+        """Seconds of one step."""
+        training = self.trainings[key]
+        return training.run(epochs) / (epochs * training.steps)
+
+    def drop(self, key):
+        del self.trainings[key]
+
+    def learn(self, what, setting, steps):
+        """Reconstruction cost of 1,000 digits before and after about `steps` updates."""
+        training = self.make(what, setting)
+        costs = [reconstruction_cost(training.parameters(), self.x[:1000])]
+        training.run(round(steps / training.steps) - 1)
+        costs.append(reconstruction_cost(training.parameters(), self.x[:1000]))
+        return costs
+
+    def peak_memory(self):
+        """Largest resident size of this process so far, in MiB."""
+        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return size / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main():
+    answers, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115
+    set_threads(sys.argv[1], int(sys.argv[2]))
+    worker = Worker()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"answer": getattr(worker, request.pop("do"))(**request)}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
