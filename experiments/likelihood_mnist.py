@@ -69,7 +69,6 @@ RECIPES = {
     "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
     "best_25": Recipe(**BEST, averaged=True, epochs=25),
-    "best_100": Recipe(**BEST, averaged=True, epochs=100),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
     "cd1_20": Recipe(hidden=20, cd_steps=1, centered=True),
     "cd3_20": Recipe(hidden=20, cd_steps=3, centered=True),
