@@ -82,7 +82,7 @@ RECIPES = {
 def binary_images(images, recipe, seed):
     if recipe.binarized == "by threshold":
         return binarize(images, threshold=0.5)
-    return binarize(images, seed=recipe.seed if recipe.binarized == "once" else seed)
+    return binarize(images, seed=seed)
 
 
 class BinaryDigits(keras.utils.PyDataset):
@@ -96,8 +96,8 @@ class BinaryDigits(keras.utils.PyDataset):
     def start(self, epoch):
         rng = np.random.default_rng([self.recipe.seed, epoch])
         order = rng.permutation(len(self.images))
-        new_seed = int(rng.integers(2**31))
-        self.x = binary_images(self.images, self.recipe, new_seed)[order]
+        seed = self.recipe.seed if self.recipe.binarized == "once" else int(rng.integers(2**31))
+        self.x = binary_images(self.images, self.recipe, seed)[order]
 
     def __len__(self):
         return len(self.images) // self.recipe.batch_size
@@ -172,7 +172,10 @@ def model_samples(rbm, v, steps=10_000):
 
 def evaluate(rbm, images, recipe, chains=500):
     """What is reported about a trained model, with data binarized by fixed seeds; and samples."""
-    binary = {name: binary_images(images[name], recipe, EVALUATION_SEEDS[name]) for name in images}
+    seeds = dict(EVALUATION_SEEDS)
+    if recipe.binarized == "once":
+        seeds["train"] = recipe.seed  # the very images that were learned
+    binary = {name: binary_images(images[name], recipe, seeds[name]) for name in images}
     schedule = {"base_rate": binary["train"].mean(axis=0), "betas": salakhutdinov_murray_betas()}
     start = np.random.default_rng(1).choice(binary["train"], chains, replace=False)
     samples = model_samples(rbm, start)
