@@ -14,9 +14,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from likelihood_mnist import EVALUATION_SEEDS, RECIPES, BinaryDigits, splits
+from likelihood_mnist import (
+    EVALUATION_SEEDS,
+    RECIPES,
+    BinaryDigits,
+    compiled_model,
+    splits,
+    unnormalized_log_likelihood,
+)
 
-from rbm_tutorial import RBM, ContrastiveDivergence, binarize
+from rbm_tutorial import binarize
 from rbm_tutorial.likelihood import ais_log_partition, salakhutdinov_murray_betas
 
 # Batches of 500 make a fifth of the updates an epoch, so they get twice the epochs and the rate.
@@ -34,15 +41,8 @@ VARIANTS = {
 def go_on(start, recipe, images):
     """The model `start`, trained for `recipe.epochs` more."""
     digits = BinaryDigits(images, recipe)
-    rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
-    rbm.adapt(images)
-    model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
-    steps = recipe.epochs * len(digits)
-    schedule = keras.optimizers.schedules.PolynomialDecay(recipe.learning_rate, steps, 0.0)
-    optimizer = keras.optimizers.SGD(schedule, use_ema=True, ema_momentum=0.999)
-    model.compile(optimizer, steps_per_execution=50)
-    model.build((None, images.shape[1]))
-    rbm.set_weights(start.rbm.get_weights())
+    model = compiled_model(recipe, digits)
+    model.rbm.set_weights(start.rbm.get_weights())
     model.visible_offset.assign(start.visible_offset)
     model.hidden_offset.assign(start.hidden_offset)
     model.chains.assign(np.resize(np.array(start.chains), model.chains.shape))
@@ -58,9 +58,7 @@ def evaluate(rbm, binary):
     estimate = ais_log_partition(rbm, 200, seed=2, **schedule)
     result = {"standard_error": estimate.standard_error}
     for name, x in binary.items():
-        batches = np.array_split(x, len(x) // 1000)
-        free_energy = np.concatenate([rbm.free_energy(b) for b in batches]).astype("float64")
-        result[name] = -free_energy.mean() - estimate.log_z
+        result[name] = unnormalized_log_likelihood(rbm, x).mean() - estimate.log_z
     return result
 
 

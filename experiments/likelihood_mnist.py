@@ -55,7 +55,6 @@ class Recipe:
     learning_rate: float = 0.05  # falls linearly to 0
     batch_size: int = 100
     epochs: int = 100
-    weight_decay: float = 0.0
     averaged: bool = False  # exponential average of the weights, over about 1,000 steps
     binarized: str = "each epoch"  # or "once", as in 2008, or "by threshold", as others do
     seed: int = 0
@@ -127,25 +126,23 @@ class EpochSeconds(keras.callbacks.Callback):
         self.seconds.append(time.monotonic() - self.start)
 
 
-def train(recipe, images, work):
-    """The trained model; its seconds an epoch are kept in `work`, whatever interrupts the run."""
-    digits = BinaryDigits(images, recipe)
+def compiled_model(recipe, digits):
+    """An untrained model, its learning rate falling to 0 over `recipe.epochs` of `digits`."""
     rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
-    rbm.adapt(images)
+    rbm.adapt(digits.images)
     model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)
     schedule = keras.optimizers.schedules.PolynomialDecay(recipe.learning_rate, steps, 0.0)
-    model.compile(
-        keras.optimizers.SGD(
-            schedule,
-            weight_decay=recipe.weight_decay or None,
-            use_ema=recipe.averaged,
-            ema_momentum=0.999,
-        ),
-        steps_per_execution=50,
-    )
-    model.build((None, images.shape[1]))
-    clock = EpochSeconds()
+    optimizer = keras.optimizers.SGD(schedule, use_ema=recipe.averaged, ema_momentum=0.999)
+    model.compile(optimizer, steps_per_execution=50)
+    model.build((None, digits.images.shape[1]))
+    return model
+
+
+def train(recipe, images, work):
+    """The trained model; its seconds an epoch are kept in `work`, whatever interrupts the run."""
+    digits = BinaryDigits(images, recipe)
+    model, clock = compiled_model(recipe, digits), EpochSeconds()
     model.fit(
         digits,
         epochs=recipe.epochs,
@@ -168,6 +165,12 @@ def model_samples(rbm, v, steps=10_000):
     for _ in range(steps // 10):
         v = step(v)
     return v
+
+
+def unnormalized_log_likelihood(rbm, x):
+    """-F of each image, (images,) float64; the log-likelihood is that minus log Z."""
+    batches = np.array_split(x, len(x) // 1000)
+    return -np.concatenate([rbm.free_energy(batch) for batch in batches]).astype("float64")
 
 
 def evaluate(rbm, images, recipe, chains=500):
@@ -198,7 +201,7 @@ def evaluate(rbm, images, recipe, chains=500):
     }
     for name, x in binary.items():
         batches = np.array_split(x, len(x) // 1000)
-        per_image = -np.concatenate([rbm.free_energy(b) for b in batches]).astype("float64")
+        per_image = unnormalized_log_likelihood(rbm, x)
         result[name] = {
             "log_likelihood": {key: per_image.mean() - value for key, value in log_z.items()},
             "standard_error_over_images": per_image.std() / np.sqrt(len(x)),
