@@ -16,7 +16,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 SAMPLE_NAME = "mnist_sample"
 PACKAGE_DIR = Path(__file__).parent
@@ -72,6 +71,8 @@ def flatten_image(example, label: bool = True):
 
     With `label=False` the image alone. Pixels are divided by 255, the largest value of a byte.
     """
+    import tensorflow as tf
+
     image = tf.cast(tf.reshape(example["image"], [-1]), tf.float32) / 255.0
     return (image, example["label"]) if label else image
 

@@ -7,9 +7,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
+from rbm_tutorial.backend import compiled, double_precision, uniform
 from rbm_tutorial.data import all_states
 from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
 
@@ -32,9 +32,9 @@ def exact_log_partition(rbm: RBM) -> float:
     Raises: `ValueError` on an untied layer, or if both layers have more than 26 units.
     """
     _require_machine(rbm, "exact_log_partition")
-    w, inner, outer = (tf.cast(p, tf.float64) for p in (rbm.w_rec, rbm.vb, rbm.hb))
+    w, inner, outer = (np.asarray(p, "float64") for p in (rbm.w_rec, rbm.vb, rbm.hb))
     if w.shape[0] < w.shape[1]:  # outer, which is enumerated, must be the smaller layer
-        w, inner, outer = tf.transpose(w), outer, inner
+        w, inner, outer = w.T, outer, inner
     units = w.shape[1]
     if units > MAX_ENUMERATED_UNITS:
         raise ValueError(
@@ -42,23 +42,27 @@ def exact_log_partition(rbm: RBM) -> float:
             f"2^units states are summed. Received: {units}. Use `ais_log_partition`."
         )
     low = min(units, int(math.log2(max(1, CHUNK_ELEMENTS / w.shape[0]))))
-    within = tf.constant(all_states(low), tf.float64)  # the states of a chunk: (2^low, low)
-    logits = tf.matmul(within, w[:, :low], transpose_b=True) + inner  # (2^low, inner)
-    biases = tf.linalg.matvec(within, outer[:low])
-    return float(_log_sum_over_chunks(logits, biases, w[:, low:], outer[low:]))
+    within = all_states(low).astype("float64")  # the states of a chunk: (2^low, low)
+    logits = within @ w[:, :low].T + inner  # (2^low, inner)
+    biases = within @ outer[:low]
+    with double_precision():
+        return float(_log_sum_over_chunks(logits, biases, w[:, low:], outer[low:]))
 
 
-@tf.function(reduce_retracing=True)
+@compiled
 def _log_sum_over_chunks(logits, biases, w_high, outer_high):
     """The chunks share the low bits of the state; each has its own high bits."""
-    bits = tf.range(tf.shape(outer_high)[0])
-    total = tf.constant(-math.inf, tf.float64)
-    for chunk in tf.range(tf.bitwise.left_shift(1, tf.shape(outer_high)[0])):
-        state = tf.cast(tf.bitwise.right_shift(chunk, bits) & 1, tf.float64)
-        inner = tf.reduce_sum(tf.nn.softplus(logits + tf.linalg.matvec(w_high, state)), axis=1)
-        log_sum = tf.reduce_logsumexp(inner + biases) + tf.tensordot(outer_high, state, 1)
-        total = tf.reduce_logsumexp(tf.stack([total, log_sum]))
-    return total
+    high = ops.shape(outer_high)[0]
+    bits = ops.arange(high)
+
+    def add_chunk(chunk, total):
+        state = ops.cast(ops.bitwise_and(ops.right_shift(chunk, bits), 1), "float64")
+        inner = ops.sum(ops.softplus(logits + ops.matmul(w_high, state)), axis=1)
+        log_sum = ops.logsumexp(inner + biases) + ops.dot(outer_high, state)
+        return ops.logsumexp(ops.stack([total, log_sum]))  # Keras' logaddexp is float32 on JAX
+
+    chunks = ops.left_shift(1, high)
+    return ops.fori_loop(0, chunks, add_chunk, ops.convert_to_tensor(-np.inf, "float64"))
 
 
 class PartitionEstimate(NamedTuple):
@@ -113,7 +117,7 @@ def ais_log_partition(
     if num_chains < 2:
         raise ValueError(f"`num_chains` must be at least 2. Received: {num_chains}")
     betas, a0 = _checked_betas(num_betas, betas), _base_biases(rbm, base_rate)
-    start = _bernoulli(tf.tile(a0[None], (num_chains, 1)), tf.constant([seed, 0], tf.int64))
+    start = _bernoulli(ops.tile(a0[None], (num_chains, 1)), np.array([seed, 0]))
     log_weights = _anneal(rbm, start, betas, a0, seed)
     return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, a0) + log_ratio)
 
@@ -187,49 +191,51 @@ def _checked_betas(num_betas, betas):
 def _base_biases(rbm, base_rate):
     """a₀ of the independent pixels at which annealing starts: (visible,)."""
     if base_rate is None:
-        return tf.cast(rbm.vb, tf.float32)
+        return ops.cast(rbm.vb, "float32")
     p = checked_unit_interval(ops.convert_to_tensor(base_rate, dtype="float32"))
     if p.shape != rbm.vb.shape:
         raise ValueError(f"`base_rate` must have shape {rbm.vb.shape}. Received: {p.shape}")
-    p = tf.clip_by_value(p, 0.001, 0.999)
-    return tf.math.log(p) - tf.math.log1p(-p)
+    p = ops.clip(p, 0.001, 0.999)
+    return ops.log(p) - ops.log1p(-p)
 
 
 def _log_z0(rbm, a0):
-    log_z_visible = tf.reduce_sum(tf.nn.softplus(tf.cast(a0, tf.float64)))
+    log_z_visible = np.logaddexp(0, np.asarray(a0, "float64")).sum()
     return float(log_z_visible) + rbm.number_hidden_units * math.log(2)
 
 
 def _anneal(rbm, start, betas, a0, seed):
     """Log-weights, (chains,) float64, of chains that pass from betas[0] to betas[-1]."""
-    parameters = (tf.cast(p, tf.float32) for p in (rbm.w_rec, rbm.vb, rbm.hb))
-    seed = tf.constant(seed, tf.int64)
-    return _annealed_log_weights(start, tf.constant(betas), a0, *parameters, seed)
+    parameters = (ops.cast(p, "float32") for p in (rbm.w_rec, rbm.vb, rbm.hb))
+    with double_precision():
+        return np.asarray(_annealed_log_weights(start, betas, a0, *parameters, np.array(seed)))
 
 
-@tf.function(reduce_retracing=True)
+@compiled
 def _annealed_log_weights(v, betas, a0, w, vb, hb, seed):
-    log_weights = tf.zeros(tf.shape(v)[0], tf.float64)
-    for k in tf.range(1, tf.shape(betas)[0]):
-        previous, beta = tf.cast(betas[k - 1], tf.float32), tf.cast(betas[k], tf.float32)
-        logits = tf.matmul(v, w) + hb  # shared by the weight and the Gibbs step
-        visible = tf.linalg.matvec(v, vb - a0)
-        hidden = tf.nn.softplus(beta * logits) - tf.nn.softplus(previous * logits)
-        log_ratio = (beta - previous) * visible + tf.reduce_sum(hidden, axis=1)
-        log_weights += tf.cast(log_ratio, tf.float64)
-        v = _tempered_gibbs_step(logits, beta, a0, w, vb, tf.stack([seed, tf.cast(k, tf.int64)]))
-    return log_weights
+    def step(k, state):
+        v, log_weights = state
+        previous, beta = ops.cast(betas[k - 1], "float32"), ops.cast(betas[k], "float32")
+        logits = ops.matmul(v, w) + hb  # shared by the weight and the Gibbs step
+        hidden = ops.softplus(beta * logits) - ops.softplus(previous * logits)
+        log_ratio = (beta - previous) * ops.matmul(v, vb - a0) + ops.sum(hidden, axis=1)
+        draw = ops.stack([seed, ops.cast(k, seed.dtype)])
+        v = _tempered_gibbs_step(logits, beta, a0, w, vb, draw)
+        return v, log_weights + ops.cast(log_ratio, "float64")
+
+    start = v, ops.zeros(ops.shape(v)[0], "float64")
+    return ops.fori_loop(1, ops.shape(betas)[0], step, start)[1]
 
 
 def _tempered_gibbs_step(hidden_logits, beta, a0, w, vb, seed):
     """Draw h and then v at inverse temperature β; the hidden logits are those of β = 1."""
     h = _bernoulli(beta * hidden_logits, seed)
-    return _bernoulli(beta * (tf.matmul(h, w, transpose_b=True) + vb) + (1 - beta) * a0, -seed)
+    visible_logits = ops.matmul(h, ops.transpose(w)) + vb
+    return _bernoulli(beta * visible_logits + (1 - beta) * a0, -seed)
 
 
 def _bernoulli(logits, seed):
-    uniform = tf.random.stateless_uniform(tf.shape(logits), seed)
-    return tf.cast(uniform < tf.sigmoid(logits), tf.float32)
+    return ops.cast(uniform(ops.shape(logits), seed) < ops.sigmoid(logits), "float32")
 
 
 def _estimate(log_weights, log_z_of):
@@ -277,24 +283,25 @@ def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
     free_energy = rbm.free_energy(x)  # refuses wrong shapes
     _require_binary("x", x)
     if seed is None:
-        parameters = (tf.cast(p, tf.float32) for p in (rbm.w_rec, rbm.hb, rbm.vb))
+        parameters = (ops.cast(p, "float32") for p in (rbm.w_rec, rbm.hb, rbm.vb))
         return _pseudo_log_likelihood_of_all_bits(x, *parameters)
     bits = np.random.default_rng(seed).integers(x.shape[1], size=x.shape[0])
     flipped = np.where(np.arange(x.shape[1]) == bits[:, None], 1 - x, x)
     return x.shape[1] * ops.log_sigmoid(rbm.free_energy(flipped) - free_energy)
 
 
-@tf.function(reduce_retracing=True)
+@compiled
 def _pseudo_log_likelihood_of_all_bits(x, w, hb, vb):
-    logits = tf.matmul(x, w) + hb
-    softplus = tf.reduce_sum(tf.nn.softplus(logits), axis=1)
-    total = tf.zeros(tf.shape(x)[0])
-    for i in tf.range(tf.shape(x)[1]):
+    logits = ops.matmul(x, w) + hb
+    softplus = ops.sum(ops.softplus(logits), axis=1)
+
+    def add_bit(i, total):
         change = 1 - 2 * x[:, i]  # flipping one bit adds a multiple of one row of w
-        flipped = tf.nn.softplus(logits + change[:, None] * w[i])
-        rise = softplus - tf.reduce_sum(flipped, axis=1) - change * vb[i]  # of the free energy
-        total += tf.math.log_sigmoid(rise)
-    return total
+        flipped = ops.softplus(logits + change[:, None] * w[i])
+        rise = softplus - ops.sum(flipped, axis=1) - change * vb[i]  # of the free energy
+        return total + ops.log_sigmoid(rise)
+
+    return ops.fori_loop(0, ops.shape(x)[1], add_bit, ops.zeros_like(softplus))
 
 
 class ChainDiagnostics(NamedTuple):
@@ -320,7 +327,7 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
     Raises: `ValueError` on an untied layer, for wrong shapes, or fewer than 2 chains or 4 steps.
     Source: Gelman & Rubin (1992); Vats & Knudson (2021).
     """
-    import tensorflow_probability as tfp
+    import tensorflow_probability.substrates.numpy as tfp
 
     _require_machine(rbm, "chain_diagnostics")
     check_count("steps", steps)
@@ -330,16 +337,11 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
             "`v` must hold at least 2 chains and `steps` be at least 4. "
             f"Received: {v.shape[0]} and {steps}"
         )
-
-    @tf.function
-    def run(v):
-        trace = tf.TensorArray(tf.float32, steps)
-        for step in tf.range(steps):
-            v = tf.ensure_shape(rbm.forward_gibbs(v, steps=1), v.shape)
-            trace = trace.write(step, tf.cast(rbm.free_energy(v), tf.float32))
-        return trace.stack()
-
-    free_energies = run(v)
-    size = tfp.mcmc.effective_sample_size(free_energies, cross_chain_dims=1)
-    reduction = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)
-    return ChainDiagnostics(free_energies.numpy(), float(size), float(reduction))
+    free_energies = np.empty((steps, v.shape[0]), "float32")
+    for step in range(steps):
+        v = rbm.forward_gibbs(v, steps=1)
+        free_energies[step] = rbm.free_energy(v)
+    with np.errstate(divide="ignore", invalid="ignore"):  # chains that never move: NaN
+        size = tfp.mcmc.effective_sample_size(free_energies, cross_chain_dims=1)
+        reduction = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)
+    return ChainDiagnostics(free_energies, float(size), float(reduction))

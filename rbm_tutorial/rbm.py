@@ -7,25 +7,16 @@ sets of weights. Energies are in nats.
 import numbers
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from rbm_tutorial.backend import checked, is_dataset, require_tensorflow, uniform
 
 
 def checked_unit_interval(x):
-    """`x` itself, once every element is known to lie in [0, 1]; NaN does not.
-
-    Raises `ValueError` in eager mode, `tf.errors.InvalidArgumentError` inside a `tf.function`;
-    there, what is computed from the returned tensor waits for the check. XLA drops assertions.
-    """
+    """`x` itself, once every element is known to lie in [0, 1]; NaN does not. See `checked`."""
     message = "`x` must lie in [0, 1]: divide images by 255, or call `binarize`. Received values"
-    inside = tf.reduce_all((x >= 0) & (x <= 1))
-    if not tf.executing_eagerly():
-        limits = [message, tf.reduce_min(x), tf.reduce_max(x)]
-        with tf.control_dependencies([tf.debugging.Assert(inside, limits)]):
-            return tf.identity(x)
-    if not inside:
-        raise ValueError(f"{message} from {ops.min(x):g} to {ops.max(x):g}.")
-    return x
+    low, high = ops.min(x), ops.max(x)
+    return checked(x, (low >= 0) & (high <= 1), low, high, message)
 
 
 def check_count(name: str, value: int) -> None:
@@ -36,8 +27,13 @@ def check_count(name: str, value: int) -> None:
 
 def check_finite(name: str, data) -> None:
     """Raise a `ValueError` if `data` is a `tf.data.Dataset` that never ends."""
-    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+    if is_dataset(data) and data.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
         raise ValueError(f"`{name}` must end: call `take`. Received an infinite data set.")
+
+
+def cross_entropy(x, logits):
+    """-Σ_i [x log σ(l) + (1 - x) log(1 - σ(l))]_i = Σ_i [softplus(l) - x l]_i: → (batch,) nats."""
+    return ops.sum(ops.softplus(logits) - x * logits, axis=1)
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -173,17 +169,16 @@ class RBM(keras.layers.Layer):
         """
         self.require_tied("free_energy")
         v = self._matrix("v", v, "vb")
-        return -ops.matmul(v, self.vb) - ops.sum(ops.softplus(self._hidden_logits(v)), axis=1)
+        return self._free_energy(v, self._hidden_logits(v))
 
     def reconstruction_cost(self, x):
         """-Σ_i [x log y + (1 - x) log(1 - y)]_i with y = reverse(forward(x)), mean over the batch.
 
         (batch, visible) in [0, 1] → a scalar of at least 0, nats; finite however saturated the
-        units are, since it is computed from the logits l of y, as Σ_i softplus(l_i) - x_i l_i.
+        units are, since it is computed from the logits of y.
         """
         x = self._matrix("x", x, "vb")
-        logits = self._visible_logits(self.forward(x))
-        return ops.mean(ops.sum(ops.softplus(logits) - x * logits, axis=1))
+        return ops.mean(cross_entropy(x, self._visible_logits(self.forward(x))))
 
     def cd_update(self, x):
         """One step down the gradient of mean F(x) - mean F(v⁽ᵏ⁾), with v⁽ᵏ⁾ held constant.
@@ -193,6 +188,9 @@ class RBM(keras.layers.Layer):
         in a `tf.function`, which keeps the learning rate that it was traced with. Raises for values
         outside [0, 1], and `ValueError` on an untied layer.
         """
+        require_tensorflow("cd_update")
+        import tensorflow as tf
+
         self.require_tied("cd_update")
         x = checked_unit_interval(self._matrix("x", x, "vb"))
         v_k = tf.stop_gradient(self.forward_gibbs(x))
@@ -216,13 +214,14 @@ class RBM(keras.layers.Layer):
         """
         check_finite("data", data)
         count, total = 0, 0.0
-        for batch in data if isinstance(data, tf.data.Dataset) else [data]:
+        for batch in data if is_dataset(data) else [data]:
             x = ops.convert_to_tensor(batch, dtype="float32")
             if not self.built:
                 self.build(x.shape)
             self._matrix("data", x, "vb")
-            x = checked_unit_interval(x)  # summed in float32 whatever the layer's precision
-            count, total = count + x.shape[0], total + ops.sum(x, axis=0)
+            if len(x) > 0:
+                x = checked_unit_interval(x)  # summed in float32 whatever the layer's precision
+                count, total = count + len(x), total + ops.sum(x, axis=0)
         if count == 0:
             raise ValueError("`data` must hold at least one example. Received no example.")
         p = ops.clip(total / count, 0.001, 0.999)
@@ -275,6 +274,9 @@ class RBM(keras.layers.Layer):
         keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
         super().load_own_variables({key: store[key] for key in keys})
 
+    def _free_energy(self, v, hidden_logits):
+        return -ops.matmul(v, self.vb) - ops.sum(ops.softplus(hidden_logits), axis=1)
+
     def _hidden_logits(self, v):
         return ops.matmul(self._matrix("v", v, "vb"), self.w_rec) + self.hb
 
@@ -283,8 +285,8 @@ class RBM(keras.layers.Layer):
 
     def _bernoulli(self, p):
         # One uniform number per element. float32 even under mixed precision: bfloat16 has 8 bits.
-        uniform = keras.random.uniform(ops.shape(p), dtype="float32", seed=self.seed_generator)
-        return ops.cast(uniform < ops.cast(p, "float32"), p.dtype)
+        u = uniform(ops.shape(p), self.seed_generator.next())
+        return ops.cast(u < ops.cast(p, "float32"), p.dtype)
 
     def _matrix(self, name, x, bias):
         """`x` as a tensor of the weights' dtype, checked to be (batch, length of the bias)."""

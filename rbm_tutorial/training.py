@@ -7,33 +7,69 @@ import numbers
 from collections.abc import Callable
 
 import keras
-import tensorflow as tf
+import numpy as np
 from keras import ops
 
+from rbm_tutorial.backend import (
+    BACKEND,
+    after,
+    batches_of,
+    distributed,
+    is_dataset,
+    replicas,
+    several_workers,
+    untuned,
+)
 from rbm_tutorial.data import flatten_image
-from rbm_tutorial.rbm import RBM, check_count, check_finite, checked_unit_interval
+from rbm_tutorial.rbm import (
+    RBM,
+    check_count,
+    check_finite,
+    checked_unit_interval,
+    cross_entropy,
+)
 
 
-def with_centered_gradient(w, hb, vb, visible_offset, hidden_offset):
-    """The parameters themselves, with the gradient of a machine whose units are centered.
+def contrastive_gradient(x, h, v_k, h_k):
+    """Gradient of mean F(x) - mean F(v⁽ᵏ⁾) in (w, hb, vb): Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩, model minus data.
 
-    With energy -(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ) the gradient ascends  Δ⟨(v - μ)(h - λ)⟩,
-    Δ⟨h⟩, Δ⟨v⟩  instead of Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩. The machine with biases vb = a - W·λ and
-    hb = b - μ·W is the same, so the ascent is carried over to (w, hb, vb).
+    h and h_k are p(h=1 | x) and p(h=1 | v⁽ᵏ⁾), (batch, hidden); x and v⁽ᵏ⁾ are (batch, visible).
+    The number of chains may differ from that of examples.
+    """
+    size, size_k = (ops.cast(ops.shape(units)[0], h.dtype) for units in (x, v_k))
+    h, h_k = h / size, h_k / size_k
+    dw = ops.matmul(ops.transpose(v_k), h_k) - ops.matmul(ops.transpose(x), h)
+    dvb = ops.mean(v_k, axis=0) - ops.mean(x, axis=0)
+    return dw, ops.sum(h_k, axis=0) - ops.sum(h, axis=0), dvb
+
+
+def centered_gradient(dw, dhb, dvb, visible_offset, hidden_offset):
+    """The gradient of a machine whose units are centered, carried over to (w, hb, vb).
+
+    With energy -(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ) the gradient is  Δ⟨(v - μ)(h - λ)⟩, Δ⟨h⟩,
+    Δ⟨v⟩  instead of Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩. The machine with biases vb = a - W·λ and hb = b - μ·W is the
+    same.
 
     Source: Melchior, Fischer & Wiskott, How to center deep Boltzmann machines (2016), algorithm 1.
     """
+    dw = dw - ops.outer(visible_offset, dhb) - ops.outer(dvb, hidden_offset)
+    return dw, dhb - ops.matmul(visible_offset, dw), dvb - ops.matmul(dw, hidden_offset)
 
-    @tf.custom_gradient
-    def identity(w, hb, vb):
-        def gradient(dw, dhb, dvb):
-            dw = dw - ops.outer(visible_offset, dhb) - ops.outer(dvb, hidden_offset)
-            dhb = dhb - ops.matmul(visible_offset, dw)
-            return dw, dhb, dvb - ops.matmul(dw, hidden_offset)
 
-        return (w, hb, vb), gradient
+# Arguments of `fit` that change which examples a batch holds, or what comes with them.
+ONLY_KERAS_BATCHES = {"validation_split", "class_weight", "sample_weight", "steps_per_epoch"}
 
-    return identity(w, hb, vb)
+
+@ops.custom_gradient
+def with_gradient(value, w, hb, vb, dw, dhb, dvb):
+    """`value`, with (dw, dhb, dvb) for its gradient in (w, hb, vb), and none in anything else."""
+
+    def gradient(*args, upstream=None):
+        (upstream,) = args if upstream is None else (upstream,)
+        given = [upstream * d for d in (dw, dhb, dvb)]
+        return ops.zeros_like(value), *given, *(ops.zeros_like(d) for d in (dw, dhb, dvb))
+
+    return value, gradient
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -80,18 +116,22 @@ class ContrastiveDivergence(keras.Model):
         if not self.rbm.built:
             self.rbm.build(input_shape)
         if self.persistent_chains:
-            no_hidden = ops.zeros((self.persistent_chains, self.rbm.number_hidden_units))
-            self.chains = self.add_weight(
+            no_hidden = np.zeros((self.persistent_chains, self.rbm.number_hidden_units))
+            self.chains = keras.Variable(
+                lambda shape, dtype: self.rbm.sample_v(no_hidden),
                 shape=(self.persistent_chains, self.rbm.number_visible_units),
-                initializer=lambda shape, dtype: ops.cast(self.rbm.sample_v(no_hidden), dtype),
+                dtype=self.rbm.vb.dtype,
                 trainable=False,
                 name="chains",
+                synchronization="on_read",  # under tf.distribute each replica has its own
+                aggregation="only_first_replica",
             )
         if self.centered:
             half = {
                 "initializer": keras.initializers.Constant(0.5),
                 "dtype": self.rbm.vb.dtype,
                 "trainable": False,
+                "aggregation": "mean",
             }
             self.visible_offset = self.add_weight(
                 shape=self.rbm.vb.shape, name="visible_offset", **half
@@ -103,19 +143,52 @@ class ContrastiveDivergence(keras.Model):
     def call(self, v):
         return self.rbm(v)
 
-    def fit(self, *args, **kwargs):
-        """As in Keras, but data without any example are an error."""
-        history = super().fit(*args, **kwargs)
+    def compile(self, *args, steps_per_execution: int | None = None, **kwargs):
+        """As in Keras, but by default 16 updates run between two returns to Python.
+
+        Callbacks of batches, then, are called once in 16 batches. Under a `tf.distribute` strategy,
+        where Keras 3.15 cannot do it, the default is 1.
+        """
+        steps = steps_per_execution or (1 if distributed() else 16)
+        super().compile(*args, steps_per_execution=steps, **kwargs)
+
+    def compile_from_config(self, config):
+        # Keras leaves this to models with a `compile` of their own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+        """As in Keras, but data without any example are an error.
+
+        Arrays are batched by `batches_of`, unless an argument asks for more than that.
+        """
+        if isinstance(x, np.ndarray) and BACKEND == "jax" and len(x):
+            checked_unit_interval(x)  # when a step fails in Keras on JAX, the weights are lost
+        elif isinstance(x, np.ndarray) and y is None and not distributed():
+            shuffle = kwargs.get("shuffle", True)
+            if isinstance(shuffle, bool) and not args and not kwargs.keys() & ONLY_KERAS_BATCHES:
+                kwargs.setdefault("validation_batch_size", batch_size)
+                x, batch_size = batches_of(x, batch_size or 32, shuffle), None
+                kwargs["shuffle"] = False
+        nothing = ValueError("`x` must hold at least one example. Received no example.")
+        try:
+            history = super().fit(untuned(x), y, batch_size, *args, **kwargs)
+        except StopIteration:  # Keras on JAX
+            raise nothing from None
         if history.epoch and "loss" not in history.history:
-            raise ValueError("`x` must hold at least one example. Received no example.")
+            raise nothing
         return history
 
-    def sample_negatives(self, x):
-        """Draw v⁽ᵏ⁾: (batch, visible) from the data, or (persistent_chains, visible) in {0, 1}."""
+    def sample_negatives(self, x, h):
+        """Draw v⁽ᵏ⁾, (batch or persistent_chains, visible) in {0, 1}; h is p(h=1 | x)."""
+        rbm = self.rbm
         if not self.persistent_chains:
-            return self.rbm.forward_gibbs(x)
-        self.chains.assign(self.rbm.forward_gibbs(self.chains))
-        return self.chains.value
+            v_k = rbm.sample_v(rbm._bernoulli(h))
+            return rbm.forward_gibbs(v_k, rbm.cd_steps - 1) if rbm.cd_steps > 1 else v_k
+        v_k = rbm.forward_gibbs(after(x, self.chains.value))
+        self.chains.assign(v_k)
+        return v_k
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if y is not None:
@@ -123,31 +196,40 @@ class ContrastiveDivergence(keras.Model):
                 f"An RBM learns from `x` alone: pass images without labels. Received: y={y}"
             )
         x = checked_unit_interval(ops.cast(x, self.rbm.vb.dtype))
-        self.reconstruction_tracker.update_state(
-            self.rbm.reconstruction_cost(x), sample_weight=ops.shape(x)[0]
-        )
         if not training:
             free_energy = self.rbm.free_energy(x)
-            self.free_energy_tracker.update_state(free_energy)
-            return ops.mean(free_energy)
-        with tf.control_dependencies([x]):  # refused data must not move the chains
-            v_k = ops.stop_gradient(self.sample_negatives(x))
-        with keras.StatelessScope(self._centered_parameters(x) if self.centered else []):
-            free_energy, free_energy_k = self.rbm.free_energy(x), self.rbm.free_energy(v_k)
-        self.free_energy_tracker.update_state(free_energy)
-        return ops.mean(free_energy) - ops.mean(free_energy_k) + sum(self.losses)
+            self._monitor(free_energy, self.rbm.reconstruction_cost(x))
+            return ops.mean(free_energy) / replicas()
+        rbm = self.rbm
+        logits = rbm._hidden_logits(x)
+        h = ops.sigmoid(logits)
+        v_k = self.sample_negatives(x, h)
+        logits_k = rbm._hidden_logits(v_k)
+        free_energy = rbm._free_energy(x, logits)
+        self._monitor(free_energy, ops.mean(cross_entropy(x, rbm._visible_logits(h))))
+        difference = ops.mean(free_energy) - ops.mean(rbm._free_energy(v_k, logits_k))
+        gradient = contrastive_gradient(x, h, v_k, ops.sigmoid(logits_k))
+        if self.centered:
+            gradient = centered_gradient(*gradient, *self._move_offsets(x, h))
+        constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
+        loss = with_gradient(constants[0], rbm.w_rec, rbm.hb, rbm.vb, *constants[1:])
+        return (loss + sum(self.losses)) / replicas()  # Keras sums over them
 
-    def _centered_parameters(self, x):
-        """Pairs of the layer's variables and what stands for them in the loss."""
-        for offset, mean in [
-            (self.visible_offset, ops.mean(x, axis=0)),
-            (self.hidden_offset, ops.mean(self.rbm.forward(x), axis=0)),
-        ]:
-            offset.assign(0.99 * offset + 0.01 * ops.stop_gradient(mean))
-        variables = [self.rbm.w_rec, self.rbm.hb, self.rbm.vb]
-        values = [ops.convert_to_tensor(variable) for variable in variables]
-        offsets = self.visible_offset.value, self.hidden_offset.value
-        return list(zip(variables, with_centered_gradient(*values, *offsets)))
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        if not several_workers():
+            return logs
+        # Keras 3.15 averages the logs of several workers over their first axis: give them one.
+        return {name: ops.reshape(value, (1,)) for name, value in logs.items()}
+
+    def _monitor(self, free_energy, cost):
+        self.free_energy_tracker.update_state(free_energy)
+        self.reconstruction_tracker.update_state(cost, sample_weight=ops.shape(free_energy)[0])
+
+    def _move_offsets(self, x, h):
+        for offset, units in [(self.visible_offset, x), (self.hidden_offset, h)]:
+            offset.assign(0.99 * offset + 0.01 * ops.mean(units, axis=0))
+        return self.visible_offset.value, self.hidden_offset.value
 
     def get_config(self):
         return {
@@ -218,11 +300,13 @@ def train_rbm(
         check_count(name, value)
     if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ValueError(f"`tolerance` must be at least 0 nats. Received: {tolerance!r}")
+    import tensorflow as tf
+
     check_finite("data", data)
-    if isinstance(data, tf.data.Dataset):
+    if is_dataset(data):
         images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
     else:
-        images = tf.data.Dataset.from_tensor_slices(ops.convert_to_tensor(data, dtype="float32"))
+        images = tf.data.Dataset.from_tensor_slices(np.asarray(data, "float32"))
     if images.cardinality() == 0:
         raise ValueError("`data` must hold at least one example. Received no example.")
     batches = images.shuffle(shuffle_buffer, seed=rbm.seed).batch(batch_size)

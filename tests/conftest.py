@@ -6,10 +6,17 @@ It is written in NumPy and float64, and shares no code with the package.
 import itertools
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rbm_tutorial import RBM
+
+only_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="it is about TensorFlow itself"
+)
+REFUSED_WHEN_COMPILED = (ValueError, tf.errors.InvalidArgumentError)  # on JAX, on TensorFlow
 
 
 def states(units):

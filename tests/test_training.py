@@ -7,7 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_of, machine, parameters_of
+from conftest import (
+    REFUSED_WHEN_COMPILED,
+    copy_of,
+    machine,
+    only_tensorflow,
+    parameters_of,
+)
 
 from rbm_tutorial import RBM, ContrastiveDivergence, bars_and_stripes, flatten_image, train_rbm
 
@@ -28,6 +34,7 @@ def assert_equal_weights(first, second):
 # ---------------------------------------------------------------- contrastive divergence by fit
 
 
+@only_tensorflow
 @pytest.mark.parametrize("steps", [1, 3])
 def test_one_step_of_fit_with_sgd_is_cd_update(batch, steps):
     rbm = machine(cd_steps=steps, learning_rate=0.2)
@@ -41,11 +48,11 @@ def test_one_step_of_fit_with_sgd_is_cd_update(batch, steps):
 def test_loss_is_the_difference_of_free_energies(rbm, batch):
     twin = copy_of(rbm)
     v_k = twin.forward_gibbs(batch)
-    expected = np.mean(twin.free_energy(batch)) - np.mean(twin.free_energy(v_k))
+    of_data, of_samples = (float(np.mean(twin.free_energy(v))) for v in (batch, v_k))
     model = compiled(rbm, keras.optimizers.SGD(1e-9))
     history = model.fit(batch, verbose=0, shuffle=False).history
-    assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
-    assert history["free_energy"][0] == pytest.approx(np.mean(twin.free_energy(batch)), rel=1e-4)
+    assert history["loss"][0] == pytest.approx(of_data - of_samples, rel=1e-4)
+    assert history["free_energy"][0] == pytest.approx(of_data, rel=1e-4)
     cost = float(twin.reconstruction_cost(batch))
     assert history["reconstruction_cost"][0] == pytest.approx(cost, rel=1e-4)
 
@@ -160,7 +167,7 @@ def test_refused_data_do_not_move_the_chains():
     model = compiled(machine(), persistent_chains=5)
     model.build((None, 4))
     before = np.array(model.chains)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
         model.fit(7 * EXAMPLES, verbose=0)
     np.testing.assert_array_equal(model.chains, before)
 
@@ -268,7 +275,7 @@ def test_values_outside_the_unit_interval_stop_fit_before_anything_is_learned(
     x[3, 2] = bad
     rbm = machine()
     before = rbm.get_weights()
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
         compiled(rbm, persistent_chains=persistent_chains).fit(x, batch_size=22, verbose=0)
     for old, new in zip(before, rbm.get_weights()):
         np.testing.assert_array_equal(old, new)
@@ -384,7 +391,7 @@ def test_examples_are_shuffled_anew_each_epoch(monkeypatch):
 def test_empty_data_is_an_error_that_says_so():
     unknown = tf.data.Dataset.from_generator(lambda: [], output_signature=tf.TensorSpec((4,)))
     for nothing in (np.zeros((0, 4)), digits(20).take(0), unknown):
-        with pytest.raises(ValueError, match="`data` must hold at least one example"):
+        with pytest.raises(ValueError, match="must hold at least one example"):
             to_image = (lambda x: x) if nothing is unknown else flatten_image
             train_rbm(RBM(3), nothing, to_image, verbose=0)
     with pytest.raises(ValueError, match="`data` must end"):
@@ -400,7 +407,7 @@ def test_train_rbm_refuses_arguments_that_cannot_work(argument):
 
 
 def test_train_rbm_refuses_images_that_were_not_scaled():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
         train_rbm(RBM(3), 255 * EXAMPLES, verbose=0)
 
 
@@ -419,7 +426,7 @@ def flipped(rbm):
 def trained(rbm, x, x_k, centered, steps=5):
     """`rbm` after some steps with given negative samples."""
     model = compiled(rbm, keras.optimizers.SGD(0.2), centered=centered)
-    model.sample_negatives = lambda x: keras.ops.convert_to_tensor(x_k)
+    model.sample_negatives = lambda x, h: keras.ops.convert_to_tensor(x_k)
     model.fit(x, batch_size=len(x), epochs=steps, verbose=0)
     return rbm
 

@@ -1,0 +1,138 @@
+"""What `keras.ops` lacks, for TensorFlow and JAX: checks, seeded draws, compiled loops, replicas.
+
+The layer, its training and its likelihoods are written on `keras.ops` and on these functions; with
+KERAS_BACKEND=jax they load no TensorFlow. TFDS, `train_rbm` and `cd_update`, which shows
+`tf.GradientTape`, need TensorFlow itself.
+"""
+
+import contextlib
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+else:
+    raise ImportError(
+        "rbm_tutorial runs on Keras' TensorFlow and JAX backends. "
+        f"Received: KERAS_BACKEND={BACKEND}"
+    )
+
+
+def require_tensorflow(name: str) -> None:
+    """Raise a `NotImplementedError` unless Keras runs on TensorFlow; `name` is what needs it."""
+    if BACKEND != "tensorflow":
+        raise NotImplementedError(
+            f"`{name}` needs Keras on TensorFlow; `ContrastiveDivergence` trains on any backend. "
+            f"Received: KERAS_BACKEND={BACKEND}"
+        )
+
+
+def checked(x, inside, low, high, message: str):
+    """`x` itself, once the boolean scalar `inside` is known to be true.
+
+    Otherwise raises a `ValueError`, `message` and the range from `low` to `high`. In a
+    `tf.function` what is computed from the returned tensor waits for the check, which raises
+    `tf.errors.InvalidArgumentError`; XLA drops it. In `jax.jit` it is a call to the host.
+    """
+    if BACKEND == "tensorflow" and not tf.executing_eagerly():
+        with tf.control_dependencies([tf.debugging.Assert(inside, [message, low, high])]):
+            return tf.identity(x)
+    if BACKEND == "jax" and isinstance(inside, jax.core.Tracer):
+        require = functools.partial(_require, message=message)
+        result = jax.ShapeDtypeStruct((), bool)
+        return ops.where(jax.pure_callback(require, result, inside, low, high), x, np.nan)
+    _require(inside, low, high, message)
+    return x
+
+
+def _require(inside, low, high, message):
+    if not inside:
+        raise ValueError(f"{message} from {float(low):g} to {float(high):g}.")
+    return inside
+
+
+def after(first, x):
+    """`x`, not before `first` is computed: for what changes state outside a function's results."""
+    if BACKEND == "jax":  # functions have no such state
+        return x
+    with tf.control_dependencies([first]):
+        return tf.identity(x)
+
+
+def uniform(shape, seed):
+    """Uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers, alone.
+
+    Under `tf.distribute` also on the replica: each draws its own.
+    """
+    if BACKEND == "jax":
+        return jax.random.uniform(jax.numpy.asarray(seed, "uint32"), shape, "float32")
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)
+    return tf.random.stateless_uniform(shape, seed)
+
+
+def replicas() -> int:
+    """Number of replicas that train together under `tf.distribute`; 1 without a strategy."""
+    return tf.distribute.get_strategy().num_replicas_in_sync if BACKEND == "tensorflow" else 1
+
+
+def distributed() -> bool:
+    """Whether a `tf.distribute` strategy is in effect."""
+    return BACKEND == "tensorflow" and tf.distribute.has_strategy()
+
+
+def several_workers() -> bool:
+    """Whether a `tf.distribute.MultiWorkerMirroredStrategy` is in effect."""
+    if BACKEND != "tensorflow":
+        return False
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def compiled(function):
+    """`function` of tensors as a `tf.function` or `jax.jit`, traced once for each shape."""
+    if BACKEND == "jax":
+        return jax.jit(function)
+    return tf.function(function, reduce_retracing=True)
+
+
+def double_precision():
+    """A context in which float64 arrays exist; on TensorFlow they always do."""
+    return jax.enable_x64(True) if BACKEND == "jax" else contextlib.nullcontext()
+
+
+def is_dataset(data) -> bool:
+    """Whether `data` is a `tf.data.Dataset`, asked without loading TensorFlow."""
+    return hasattr(data, "cardinality") and hasattr(data, "element_spec")
+
+
+def untuned(data):
+    """`data`, and if it is a `tf.data.Dataset` that says nothing of it, without autotuning.
+
+    On two cores the tuner, at work at the start of each epoch, made epochs of a third of a second
+    up to twice as long. `tf.data.AUTOTUNE` then stands for the number of cores.
+    """
+    if not is_dataset(data) or data.options().autotune.enabled is not None:
+        return data
+    import tensorflow as tf  # on JAX, too, data may come from `tf.data`
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
+
+
+def batches_of(x, batch_size: int, shuffle: bool):
+    """Batches of an array as a `tf.data.Dataset`, in a new random order each epoch if `shuffle`.
+
+    What Keras does with arrays, but open to `untuned`, which saves a tenth of an epoch.
+    """
+    rows = tf.data.Dataset.range(len(x))
+    rows = rows.shuffle(max(1, len(x))) if shuffle else rows
+    x = tf.constant(x)
+    return rows.batch(batch_size).map(lambda batch: tf.gather(x, batch)).prefetch(1)
