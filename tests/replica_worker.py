@@ -1,0 +1,91 @@
+"""A process that trains on two replicas; `test_distribution.py` starts it and reads what it prints.
+
+python replica_worker.py devices            two logical CPUs of one process
+python replica_worker.py worker DIR [EPOCH] one of two processes that TF_CONFIG names; with
+                                            EPOCH it is killed at the end of that epoch
+"""
+
+import json
+import os
+import signal
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from conftest import machine
+
+from rbm_tutorial import ContrastiveDivergence
+
+EXAMPLES = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]], "float32")
+
+
+def two_devices():
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def compiled(strategy, learning_rate, **kwargs):
+    with strategy.scope():
+        model = ContrastiveDivergence(machine(), **kwargs)
+        model.compile(keras.optimizers.SGD(learning_rate))
+        model.build((None, 4))
+    return model
+
+
+def local_values(strategy, variable):
+    values = strategy.experimental_local_results(variable.value)
+    return [np.asarray(value).tolist() for value in values]
+
+
+def one_large_step(strategy):
+    """The change of the parameters in one step of rate 1 from 80,000 examples."""
+    model = compiled(strategy, 1.0)
+    before = model.rbm.get_weights()
+    x = np.repeat(EXAMPLES, 20_000, axis=0)
+    history = model.fit(x, batch_size=len(x), verbose=0, shuffle=False)
+    change = [new - old for old, new in zip(before, model.rbm.get_weights())]
+    logs = {name: values[0] for name, values in history.history.items()}
+    return {"change": [c.tolist() for c in change], "logs": logs}
+
+
+def some_epochs(strategy):
+    model = compiled(strategy, 0.1, persistent_chains=6, centered=True)
+    model.fit(EXAMPLES, batch_size=4, epochs=5, verbose=0, shuffle=False)
+    shared = [*model.rbm.weights, model.visible_offset, model.hidden_offset]
+    return {
+        "shared": [local_values(strategy, variable) for variable in shared],
+        "chains": local_values(strategy, model.chains),
+    }
+
+
+def epochs_with_backup(strategy, directory, last):
+    """Ten epochs; the chief backs up at the end of each, and all restore what it has saved."""
+    chief = strategy.cluster_resolver.task_id == 0
+    model = compiled(strategy, 0.1)
+    started = []
+    note = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: started.append(epoch))
+    backup = keras.callbacks.BackupAndRestore(directory, delete_checkpoint=False)
+    if not chief:
+        backup.on_epoch_end = lambda epoch, logs=None: None
+
+    def die(epoch, logs):
+        if epoch == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    callbacks = [backup, note, keras.callbacks.LambdaCallback(on_epoch_end=die)]
+    fit = {"batch_size": 4, "epochs": 10, "verbose": 0, "shuffle": False}
+    model.fit(EXAMPLES, callbacks=callbacks, **fit)
+    return {"epochs": started, "weights": [w.tolist() for w in model.rbm.get_weights()]}
+
+
+def result(kind, directory=None, last=None):
+    strategy = two_devices() if kind == "devices" else tf.distribute.MultiWorkerMirroredStrategy()
+    if directory:
+        return epochs_with_backup(strategy, directory, last and int(last))
+    return {**one_large_step(strategy), **some_epochs(strategy)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(result(*sys.argv[1:])))

@@ -1,0 +1,129 @@
+"""Training on two devices and by two workers, each in processes of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import machine, only_tensorflow, parameters_of, states
+
+pytestmark = [pytest.mark.slow, only_tensorflow]
+WORKER = Path(__file__).parent / "replica_worker.py"
+EXAMPLES = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]])
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(WORKER), *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_two_workers(*arguments, of_second=()):
+    """Two workers on the loopback address, the second of them with arguments of its own."""
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (first, second)]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return [
+        start(
+            "worker",
+            *arguments,
+            *(of_second if index else ()),
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+        )
+        for index in (0, 1)
+    ]
+
+
+def output_of(process):
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr[-3000:]
+    return json.loads(stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def on_two_devices():
+    return output_of(start("devices"))
+
+
+@pytest.fixture(scope="module")
+def by_two_workers():
+    return [output_of(process) for process in start_two_workers()]
+
+
+def exact_statistics():
+    """Mean and variance of v h and of h and v after one Gibbs step from the data, enumerated."""
+    w, vb, hb = parameters_of(machine())
+    v, h = states(4), states(3)
+
+    def sigmoid(a):
+        return 1 / (1 + np.exp(-a))
+
+    def probability(x, p):  # of each binary row of x under each row of p: (len(p), len(x))
+        return np.prod(np.where(x, p[:, None], 1 - p[:, None]), axis=2)
+
+    h_given_x = probability(h, sigmoid(EXAMPLES @ w + hb))
+    p_v = (h_given_x @ probability(v, sigmoid(h @ w.T + vb))).mean(axis=0)
+    h_of_v, h_of_x = sigmoid(v @ w + hb), sigmoid(EXAMPLES @ w + hb)
+    data = EXAMPLES.T @ h_of_x / len(EXAMPLES), h_of_x.mean(axis=0), EXAMPLES.mean(axis=0)
+    chains = v[:, :, None] * h_of_v[:, None, :], h_of_v, v
+    means = [np.tensordot(p_v, c, 1) for c in chains]
+    variances = [np.tensordot(p_v, c**2, 1) - mean**2 for c, mean in zip(chains, means)]
+    return [d - mean for d, mean in zip(data, means)], variances
+
+
+def standard_scores(change, examples=80_000):
+    """How far a step of rate 1 is from the exact expectation of CD-1, in standard errors."""
+    scores = []
+    for measured, expected, variance in zip(change, *exact_statistics()):
+        scores += list(abs(np.ravel(measured - expected)) / np.sqrt(np.ravel(variance) / examples))
+    return np.array(scores)
+
+
+def test_two_devices_make_the_step_that_is_expected_of_the_whole_batch(on_two_devices):
+    """Were it the sum over the replicas, or that of half the batch, it would be far outside."""
+    change = [np.array(c) for c in on_two_devices["change"]]
+    assert standard_scores(change).max() < 5
+    assert standard_scores([2 * c for c in change]).max() > 20
+
+
+def test_two_devices_end_with_the_same_weights_and_with_chains_of_their_own(on_two_devices):
+    """The chains start equal, so that only noise of its own can give each replica others."""
+    for first, second in on_two_devices["shared"]:
+        assert first == second
+    first, second = on_two_devices["chains"]
+    assert np.shape(first) == (6, 4)
+    assert first != second
+
+
+def test_two_workers_do_what_two_devices_do(on_two_devices, by_two_workers):
+    """Weights, offsets, chains and reported means: the same numbers in either arrangement."""
+    for index, worker in enumerate(by_two_workers):
+        for ours, theirs in zip(worker["change"], on_two_devices["change"], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        for (ours,), theirs in zip(worker["shared"], on_two_devices["shared"], strict=True):
+            np.testing.assert_allclose(ours, theirs[0], atol=1e-6)
+        assert worker["chains"] == [on_two_devices["chains"][index]]
+        assert worker["logs"] == pytest.approx(on_two_devices["logs"], rel=1e-5)
+
+
+def test_training_goes_on_after_a_worker_was_killed(tmp_path):
+    """All restart and resume where the chief saved; the end is that of an uninterrupted run."""
+    whole = [output_of(process) for process in start_two_workers(tmp_path / "whole")]
+    first, second = start_two_workers(tmp_path / "killed", of_second=["4"])
+    for process in (first, second):
+        process.communicate(timeout=300)
+    assert second.returncode == -9
+    assert first.returncode != 0
+    resumed = [output_of(process) for process in start_two_workers(tmp_path / "killed")]
+    assert [worker["epochs"][0] for worker in resumed] == [5, 5]
+    assert [worker["weights"] for worker in resumed] == [worker["weights"] for worker in whole]
