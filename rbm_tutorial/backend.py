@@ -6,7 +6,6 @@ KERAS_BACKEND=jax they load no TensorFlow. TFDS, `train_rbm` and `cd_update`, wh
 """
 
 import contextlib
-import functools
 
 import keras
 import numpy as np
@@ -33,28 +32,24 @@ def require_tensorflow(name: str) -> None:
         )
 
 
-def checked(x, inside, low, high, message: str):
-    """`x` itself, once the boolean scalar `inside` is known to be true.
+def checked(x, low: float, high: float, message: str):
+    """`x` itself, once all of it is known to lie in [low, high]; NaN does not.
 
-    Otherwise raises a `ValueError`, `message` and the range from `low` to `high`. In a
-    `tf.function` what is computed from the returned tensor waits for the check, which raises
-    `tf.errors.InvalidArgumentError`; XLA drops it. In `jax.jit` it is a call to the host.
+    Otherwise raises a `ValueError`, `message` and the range of `x`. In a `tf.function` what is
+    computed from the returned tensor waits for the check, which raises
+    `tf.errors.InvalidArgumentError`; XLA drops it. In `jax.jit`, which cannot raise, what lies
+    outside becomes NaN, and so does what is computed from it.
     """
+    if BACKEND == "jax" and isinstance(x, jax.core.Tracer):
+        return ops.where((x >= low) & (x <= high), x, np.nan)
+    least, most = ops.min(x), ops.max(x)
+    inside = (least >= low) & (most <= high)
     if BACKEND == "tensorflow" and not tf.executing_eagerly():
-        with tf.control_dependencies([tf.debugging.Assert(inside, [message, low, high])]):
+        with tf.control_dependencies([tf.debugging.Assert(inside, [message, least, most])]):
             return tf.identity(x)
-    if BACKEND == "jax" and isinstance(inside, jax.core.Tracer):
-        require = functools.partial(_require, message=message)
-        result = jax.ShapeDtypeStruct((), bool)
-        return ops.where(jax.pure_callback(require, result, inside, low, high), x, np.nan)
-    _require(inside, low, high, message)
-    return x
-
-
-def _require(inside, low, high, message):
     if not inside:
-        raise ValueError(f"{message} from {float(low):g} to {float(high):g}.")
-    return inside
+        raise ValueError(f"{message} from {float(least):g} to {float(most):g}.")
+    return x
 
 
 def after(first, x):

@@ -195,14 +195,24 @@ def write_tfds(name: str, version: str, description: str, splits: dict, data_dir
         os.rename(Path(unfinished) / name / version, data_dir / name / version)
 
 
-def _load_prepared(name, data_dir):
-    import tensorflow_datasets as tfds
+def _tfds():
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "`load_mnist` reads TFDS data sets with TensorFlow, whatever Keras' backend is: install "
+            "both, or pass arrays of your own to `fit`."
+        ) from error
+    return tfds
 
+
+def _load_prepared(name, data_dir):
+    tfds = _tfds()
     return tuple(tfds.load(name, split=["train", "test"], data_dir=str(data_dir), download=False))
 
 
 def _load_or_download():
-    import tensorflow_datasets as tfds
+    tfds = _tfds()
 
     builder = tfds.builder("mnist")
     if not builder.is_prepared():

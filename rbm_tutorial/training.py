@@ -95,7 +95,8 @@ class ContrastiveDivergence(keras.Model):
 
     Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes; for values outside
     [0, 1] (NaN included) `tf.errors.InvalidArgumentError` inside `fit`, `ValueError` if it runs
-    eagerly, and nothing if `jit_compile=True` was asked for, since XLA drops assertions.
+    eagerly, and nothing if `jit_compile=True` was asked for, since XLA drops assertions. With
+    KERAS_BACKEND=jax `ValueError`: for arrays at once, for data sets at the end of the epoch.
     """
 
     def __init__(self, rbm: RBM, persistent_chains: int = 0, centered: bool = False, **kwargs):
@@ -105,7 +106,8 @@ class ContrastiveDivergence(keras.Model):
         if persistent_chains != 0:
             check_count("persistent_chains", persistent_chains)
         super().__init__(**kwargs)
-        self.supports_jit = False  # for "auto": XLA would drop the check of the data
+        # What "auto" means for `jit_compile`: in TensorFlow XLA would drop the check of the data.
+        self.supports_jit = BACKEND == "jax"
         self.rbm = rbm
         self.persistent_chains = persistent_chains
         self.centered = centered
@@ -163,8 +165,11 @@ class ContrastiveDivergence(keras.Model):
 
         Arrays are batched by `batches_of`, unless an argument asks for more than that.
         """
-        if isinstance(x, np.ndarray) and BACKEND == "jax" and len(x):
-            checked_unit_interval(x)  # when a step fails in Keras on JAX, the weights are lost
+        if BACKEND == "jax":
+            if isinstance(x, np.ndarray) and len(x) > 0:
+                checked_unit_interval(x)  # while the weights are as they were
+            callbacks = keras.tree.flatten(kwargs.get("callbacks") or [])
+            kwargs["callbacks"] = [*callbacks, _RefuseNaN()]
         elif isinstance(x, np.ndarray) and y is None and not distributed():
             shuffle = kwargs.get("shuffle", True)
             if isinstance(shuffle, bool) and not args and not kwargs.keys() & ONLY_KERAS_BATCHES:
@@ -242,6 +247,17 @@ class ContrastiveDivergence(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "rbm": keras.saving.deserialize_keras_object(config["rbm"])})
+
+
+class _RefuseNaN(keras.callbacks.Callback):
+    """Raise after an epoch whose loss is NaN, as `checked` makes it on JAX."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if np.isnan(logs.get("loss", 0.0)):
+            raise ValueError(
+                f"The loss of epoch {epoch} is NaN: values of `x` must lie in [0, 1] and the "
+                "learning rate must not be too large. The weights are NaN, too."
+            )
 
 
 class _StopWhenSettled(keras.callbacks.Callback):

@@ -64,7 +64,7 @@ def copy_of(rbm):
     other = RBM.from_config(rbm.get_config())
     other.build([rbm.number_visible_units])
     other.set_weights(rbm.get_weights())
-    other.seed_generator.state.assign(rbm.seed_generator.state)
+    other.seed_generator.state.assign(np.array(rbm.seed_generator.state))
     return other
 
 

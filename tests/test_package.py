@@ -1,6 +1,7 @@
 """What the repository promises around the code: imports, metadata, the README."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import rbm_tutorial
 ROOT = Path(__file__).parent.parent
 
 
-def run_python(code, directory=None):
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=directory)
+def run_python(code, directory=None, **environment):
+    command, environment = [sys.executable, "-c", code], {**os.environ, **environment}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=directory, env=environment)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
 
@@ -32,6 +33,38 @@ def test_import_loads_neither_data_sets_nor_probability_nor_plots():
     assert "rbm_tutorial.plots" not in run_python("import sys, rbm_tutorial; print(*sys.modules)")
 
 
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # importing them now fails
+import numpy as np
+from rbm_tutorial import RBM, ContrastiveDivergence, bars_and_stripes, likelihood, load_mnist
+
+x = bars_and_stripes(3)[0]
+rbm = RBM(6, seed=0)
+rbm.adapt(x)
+model = ContrastiveDivergence(rbm, persistent_chains=5, centered=True)
+model.compile("sgd")
+model.fit(x, epochs=3, verbose=0)
+log_z = likelihood.exact_log_partition(rbm)
+assert abs(likelihood.ais_log_partition(rbm, 100, 100).log_z - log_z) < 0.1
+assert np.isfinite(likelihood.pseudo_log_likelihood(rbm, x)).all()
+assert likelihood.chain_diagnostics(rbm, x[:4], 10).free_energies.shape == (10, 4)
+for needs_tensorflow in (lambda: rbm.cd_update(x), load_mnist):
+    try:
+        needs_tensorflow()
+    except (ImportError, NotImplementedError) as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_runs_on_jax_without_tensorflow():
+    pytest.importorskip("jax")
+    errors = run_python(WITHOUT_TENSORFLOW, KERAS_BACKEND="jax").splitlines()
+    assert len(errors) == 2
+    assert all("TensorFlow" in error for error in errors)
+
+
 def test_exports_what_it_names():
     assert all(hasattr(rbm_tutorial, name) for name in rbm_tutorial.__all__)
 
@@ -42,7 +75,7 @@ def test_every_imported_package_is_declared():
         re.match(r"[\w-]+", requirement)[0].lower().replace("_", "-")
         for requirement in metadata.requires("rbm_tutorial")
         if "extra ==" not in requirement
-    }
+    } | {"jax"}  # imported if KERAS_BACKEND asks for it
     for path in (ROOT / "rbm_tutorial").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []

@@ -16,6 +16,7 @@ from conftest import (
 )
 
 from rbm_tutorial import RBM, ContrastiveDivergence, bars_and_stripes, flatten_image, train_rbm
+from rbm_tutorial.backend import batches_of, untuned
 
 EXAMPLES = np.random.default_rng(2).integers(0, 2, size=(22, 4)).astype("float32")
 
@@ -85,6 +86,7 @@ def test_validation_draws_nothing_and_changes_nothing(persistent_chains):
     assert history["val_free_energy"][-1] == pytest.approx(expected, rel=1e-5)
 
 
+@only_tensorflow  # on any backend, but JAX takes long to compile it
 def test_learns_bars_and_stripes():
     """The exact likelihood rises to well above that of independent pixels, -9 log 2."""
     from rbm_tutorial.likelihood import exact_log_partition, log_likelihood
@@ -213,6 +215,76 @@ def test_backup_and_restore_resumes_after_an_interruption(tmp_path):
     assert_equal_weights(whole, resumed)
 
 
+# ---------------------------------------------------------------- batches and executions
+
+
+@only_tensorflow
+def test_arrays_are_batched_in_a_new_order_each_epoch():
+    x = np.arange(22.0)[:, None]
+    batches = batches_of(x, 8, shuffle=True)
+    first, second = ([np.asarray(batch)[:, 0] for batch in batches] for _ in range(2))
+    assert [len(batch) for batch in first] == [8, 8, 6]
+    for epoch in (first, second):
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), x[:, 0])
+    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
+    in_order = np.concatenate(list(batches_of(x, 8, shuffle=False)))
+    np.testing.assert_array_equal(in_order, x)
+
+
+def test_an_array_gives_the_run_of_the_same_batches_from_a_data_set(rbm):
+    twin = copy_of(rbm)
+    fit = {"epochs": 3, "verbose": 0, "shuffle": False}
+    compiled(rbm).fit(EXAMPLES, batch_size=8, **fit)
+    compiled(twin).fit(tf.data.Dataset.from_tensor_slices(EXAMPLES).batch(8), **fit)
+    assert_equal_weights(rbm, twin)
+
+
+def test_the_number_of_updates_in_an_execution_changes_nothing(rbm):
+    twin = copy_of(rbm)
+    one = ContrastiveDivergence(twin)
+    one.compile(keras.optimizers.SGD(0.1), steps_per_execution=1)
+    for model in (compiled(rbm), one):
+        model.fit(EXAMPLES, batch_size=2, epochs=2, verbose=0, shuffle=False)
+    for ours, theirs in zip(rbm.get_weights(), twin.get_weights()):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_arrays_may_be_split_and_steps_be_single(rbm):
+    """What only Keras' own batches can do goes through them."""
+    model = compiled(rbm)
+    history = model.fit(EXAMPLES, validation_split=0.5, verbose=0).history
+    assert "val_loss" in history
+    assert np.isfinite(model.train_on_batch(EXAMPLES, return_dict=True)["free_energy"])
+
+
+def test_an_untied_copy_outlives_the_training_of_its_original(rbm):
+    """Keras on JAX frees the memory of what it trains."""
+    untied, before = rbm.untie(), rbm.get_weights()
+    compiled(rbm).fit(EXAMPLES, verbose=0)
+    np.testing.assert_array_equal(untied.w_rec, before[0])
+    assert untied.sample_h(EXAMPLES).shape == (22, 3)
+
+
+@only_tensorflow
+def test_autotuning_is_off_unless_asked_for():
+    batches = tf.data.Dataset.from_tensors(EXAMPLES)
+    assert untuned(batches).options().autotune.enabled is False
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    assert untuned(batches.with_options(options)).options().autotune.enabled is True
+    assert untuned(EXAMPLES) is EXAMPLES
+
+
+def test_a_saved_model_keeps_its_optimizer(tmp_path, rbm):
+    model = compiled(rbm, keras.optimizers.Adam())
+    model.fit(EXAMPLES, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.steps_per_execution == 16
+    for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -228,8 +300,15 @@ def test_refuses_to_fit_nothing(rbm, nothing):
         compiled(rbm).fit(nothing, verbose=0, shuffle=False)
 
 
+@only_tensorflow
 def test_xla_is_off_by_default_because_it_drops_the_check(rbm):
     assert not compiled(rbm).jit_compile
+
+
+def test_data_sets_outside_the_unit_interval_are_refused(rbm):
+    batches = tf.data.Dataset.from_tensors(7 * EXAMPLES)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+        compiled(rbm).fit(batches, verbose=0, shuffle=False)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "float64", "float16"])
