@@ -33,9 +33,10 @@ from contenders import CONTENDERS, VISIBLE, Setting
 
 HERE = Path(__file__).parent
 ALGORITHMS = {"CD-1": (1, False), "CD-10": (10, False), "PCD-1": (1, True)}
-VARIANTS = ("fit, 16 steps an execution", "fit from TFDS", "train_rbm")  # at 500 units only
+VARIANTS = ("fit, one update an execution", "fit from TFDS", "train_rbm")  # at 500 units only
 STANDARD = (128, 500)  # batch, hidden: where memory is read and a step is taken apart
 PACKAGES = [
+    "jax",
     "keras",
     "numpy",
     "rbms",
@@ -46,12 +47,13 @@ PACKAGES = [
 ]
 
 
-def environment(threads):
+def environment(threads, library="tensorflow"):
     """This shell's, but for settings that would favor one library, and with the threads fixed."""
     kept = {k: v for k, v in os.environ.items() if not re.match("(OPENBLAS|MKL|OMP|KMP|GOMP)_", k)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are timed as they usually are
     names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
-    ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    backend = "jax" if library == "jax" else "tensorflow"
+    ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
     return {**kept, **dict.fromkeys(names, str(threads)), **ours}
 
 
@@ -64,7 +66,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # logs of TensorFlow's C++ code; errors come as answers
-            env=environment(threads),
+            env=environment(threads, library),
             text=True,
         )
 

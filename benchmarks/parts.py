@@ -65,7 +65,7 @@ def operations(setting, x):
         return tf.reduce_mean(tf.reduce_sum(tf.nn.softplus(logits) - x * logits, 1))
 
     def check(x):
-        return tf.reduce_all((x >= 0) & (x <= 1))
+        return tf.reduce_min(x), tf.reduce_max(x)
 
     visible = functools.partial(tf.matmul, transpose_b=True)
     gradient = functools.partial(tf.matmul, transpose_a=True)

@@ -17,9 +17,7 @@ from matplotlib.axes import Axes
 from rbm_tutorial.plots import COLORS, GREY, use_style
 
 LIMIT = "products, TensorFlow"
-DRAWN = ["fit", "PyTorch", "scikit-learn", "rbms", "source", "cd_update"]  # in the order of COLORS
-PEERS = ["source", "scikit-learn", "PyTorch", "rbms"]
-OURS = ["fit", "fit, 16 steps an execution", "fit from TFDS", "train_rbm", "cd_update"]
+DRAWN = ["fit", "fit on JAX", "PyTorch", "scikit-learn", "rbms", "source"]  # in the order of COLORS
 GROUPS = {"products": COLORS[0], "sampling": COLORS[1], "update": COLORS[2],
           "monitoring": COLORS[3], "Keras": COLORS[4]}  # fmt: skip
 

@@ -29,6 +29,8 @@ def set_threads(library, threads):
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(threads)
+    elif library == "jax" and hasattr(os, "sched_setaffinity"):  # it has a thread for each core
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def reconstruction_cost(parameters, x):

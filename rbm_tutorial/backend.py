@@ -125,9 +125,13 @@ def untuned(data):
 def batches_of(x, batch_size: int, shuffle: bool):
     """Batches of an array as a `tf.data.Dataset`, in a new random order each epoch if `shuffle`.
 
-    What Keras does with arrays, but open to `untuned`, which saves a tenth of an epoch.
+    The order that Keras gives arrays, but open to `untuned`, which saves a tenth of an epoch.
     """
-    rows = tf.data.Dataset.range(len(x))
-    rows = rows.shuffle(max(1, len(x))) if shuffle else rows
-    x = tf.constant(x)
-    return rows.batch(batch_size).map(lambda batch: tf.gather(x, batch)).prefetch(1)
+
+    def epoch(_):
+        rows = tf.range(len(x), dtype=tf.int64)
+        return tf.random.shuffle(rows) if shuffle else rows
+
+    tensor = tf.constant(x)
+    rows = tf.data.Dataset.range(1).map(epoch).unbatch().batch(batch_size)
+    return rows.map(lambda batch: tf.gather(tensor, batch)).prefetch(1)

@@ -200,7 +200,7 @@ def _tfds():
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
-            "`load_mnist` reads TFDS data sets with TensorFlow, whatever Keras' backend is: install "
+            "`load_mnist` reads TFDS data sets with TensorFlow, on any Keras backend: install "
             "both, or pass arrays of your own to `fit`."
         ) from error
     return tfds

@@ -3,6 +3,7 @@
 Chapter 4 derives the loss, chapter 6 trains on real digits.
 """
 
+import math
 import numbers
 from collections.abc import Callable
 
@@ -165,6 +166,8 @@ class ContrastiveDivergence(keras.Model):
 
         Arrays are batched by `batches_of`, unless an argument asks for more than that.
         """
+        for steps in ("steps_per_epoch", "validation_steps"):
+            self._end_executions_with(kwargs.get(steps))
         if BACKEND == "jax":
             if isinstance(x, np.ndarray) and len(x) > 0:
                 checked_unit_interval(x)  # while the weights are as they were
@@ -184,6 +187,23 @@ class ContrastiveDivergence(keras.Model):
         if history.epoch and "loss" not in history.history:
             raise nothing
         return history
+
+    def evaluate(self, *args, **kwargs):
+        """As in Keras."""
+        self._end_executions_with(kwargs.get("steps"))
+        return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """As in Keras."""
+        self._end_executions_with(kwargs.get("steps"))
+        return super().predict(*args, **kwargs)
+
+    def _end_executions_with(self, steps):
+        """Let no execution go beyond `steps` batches, as one of Keras 3.15 otherwise does."""
+        updates = math.gcd(self.steps_per_execution, steps or 0)
+        if updates != self.steps_per_execution:
+            self.steps_per_execution = updates
+            self.train_function = self.test_function = self.predict_function = None
 
     def sample_negatives(self, x, h):
         """Draw v⁽ᵏ⁾, (batch or persistent_chains, visible) in {0, 1}; h is p(h=1 | x)."""

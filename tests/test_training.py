@@ -249,6 +249,23 @@ def test_the_number_of_updates_in_an_execution_changes_nothing(rbm):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_an_epoch_has_as_many_updates_as_were_asked_for(rbm):
+    """Keras would end an epoch of 6 batches with the 16th, the end of an execution."""
+    twin = copy_of(rbm)
+    endless = tf.data.Dataset.from_tensor_slices(EXAMPLES).batch(2, drop_remainder=True).repeat()
+    model = compiled(rbm)
+    history = model.fit(endless, steps_per_epoch=6, epochs=2, shuffle=False, verbose=0).history
+    assert model.optimizer.iterations == 12
+    by_one = ContrastiveDivergence(twin)
+    by_one.compile(keras.optimizers.SGD(0.1), steps_per_execution=1)
+    expected = by_one.fit(endless, steps_per_epoch=6, epochs=2, shuffle=False, verbose=0).history
+    assert history["free_energy"] == pytest.approx(expected["free_energy"], rel=1e-5)
+    assert model.evaluate(endless, steps=3, verbose=0) == pytest.approx(
+        by_one.evaluate(endless, steps=3, verbose=0), rel=1e-5
+    )
+    assert model.predict(endless, steps=3, verbose=0).shape == (6, 3)
+
+
 def test_arrays_may_be_split_and_steps_be_single(rbm):
     """What only Keras' own batches can do goes through them."""
     model = compiled(rbm)
