@@ -161,7 +161,7 @@ def step_figure(result, ax: Axes | None = None):
     ax.invert_yaxis()
     ax.set_xlabel("ms")
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in GROUPS.values()]
-    ax.legend(handles, GROUPS, loc="upper right")
+    ax.legend(handles, GROUPS, loc="lower left", bbox_to_anchor=(0.02, 0.15))
     return ax
 
 

@@ -52,7 +52,7 @@ def write(folder, gib):
 
 
 def pixels_of(batch):
-    return tf.cast(tf.io.decode_raw(batch, tf.uint8), tf.float32)
+    return tf.cast(tf.reshape(tf.io.decode_raw(batch, tf.uint8), [-1, PIXELS]), tf.float32)
 
 
 def stream(folder, batch_size, seed=0):
@@ -122,18 +122,21 @@ def all_reduce(options):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
 
     def timed(size, repeats=100):
-        @tf.function
-        def reduce(x):
-            return strategy.run(
-                lambda x: tf.distribute.get_replica_context().all_reduce("SUM", x), args=(x,)
-            )
+        with strategy.scope():
+            x = tf.Variable(tf.zeros(size))
 
-        x = tf.zeros(size)
+        def in_replica():
+            return tf.distribute.get_replica_context().all_reduce("SUM", x.read_value())[0]
+
+        @tf.function
+        def reduce():
+            return strategy.run(in_replica)
+
         for _ in range(10):
-            reduce(x)
+            reduce()
         start = time.perf_counter()
         for _ in range(repeats):
-            reduce(x)
+            reduce()
         return 1e3 * (time.perf_counter() - start) / repeats
 
     return {str(4 * size): timed(size) for size in (1, 10_000, 100_000, PIXELS * HIDDEN, 10**6)}
