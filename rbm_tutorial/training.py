@@ -316,7 +316,8 @@ def train_rbm(
     Args:
         rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used.
         data: a `tf.data.Dataset` of single examples, mapped by `map_fn`; or an array (examples,
-            visible) in [0, 1], which is used as it is.
+            visible) in [0, 1], which is used as it is. TFDS decodes its images in each epoch;
+            `data.cache()` decodes them once.
         map_fn: makes of an example an image (visible,) in [0, 1]; of (image, label) the image is
             used.
         num_epochs, tolerance, batch_size: see above. The last batch of an epoch may be short.
