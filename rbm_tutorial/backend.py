@@ -113,7 +113,7 @@ def untuned(data):
     On two cores the tuner, at work at the start of each epoch, made epochs of a third of a second
     up to twice as long. `tf.data.AUTOTUNE` then stands for the number of cores.
     """
-    if not is_dataset(data) or data.options().autotune.enabled is not None:
+    if not hasattr(data, "with_options") or data.options().autotune.enabled is not None:
         return data
     import tensorflow as tf  # on JAX, too, data may come from `tf.data`
 

@@ -3,6 +3,8 @@
 Chapter 4 derives the loss, chapter 6 trains on real digits.
 """
 
+import contextlib
+import inspect
 import math
 import numbers
 from collections.abc import Callable
@@ -31,16 +33,24 @@ from rbm_tutorial.rbm import (
 )
 
 
+def _size(rows):
+    # At least 1: of a short batch, a replica under `tf.distribute` may get no rows.
+    return ops.cast(ops.maximum(ops.shape(rows)[0], 1), rows.dtype)
+
+
+def _mean(rows):
+    return ops.sum(rows, axis=0) / _size(rows)
+
+
 def contrastive_gradient(x, h, v_k, h_k):
     """Gradient of mean F(x) - mean F(v⁽ᵏ⁾) in (w, hb, vb): Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩, model minus data.
 
     h and h_k are p(h=1 | x) and p(h=1 | v⁽ᵏ⁾), (batch, hidden); x and v⁽ᵏ⁾ are (batch, visible).
     The number of chains may differ from that of examples.
     """
-    size, size_k = (ops.cast(ops.shape(units)[0], h.dtype) for units in (x, v_k))
-    h, h_k = h / size, h_k / size_k
+    h, h_k = h / _size(x), h_k / _size(v_k)
     dw = ops.matmul(ops.transpose(v_k), h_k) - ops.matmul(ops.transpose(x), h)
-    dvb = ops.mean(v_k, axis=0) - ops.mean(x, axis=0)
+    dvb = _mean(v_k) - _mean(x)
     return dw, ops.sum(h_k, axis=0) - ops.sum(h, axis=0), dvb
 
 
@@ -57,8 +67,10 @@ def centered_gradient(dw, dhb, dvb, visible_offset, hidden_offset):
     return dw, dhb - ops.matmul(visible_offset, dw), dvb - ops.matmul(dw, hidden_offset)
 
 
-# Arguments of `fit` that change which examples a batch holds, or what comes with them.
-ONLY_KERAS_BATCHES = {"validation_split", "class_weight", "sample_weight", "steps_per_epoch"}
+# Arguments of `fit` that leave it to batch an array and to shuffle it.
+SIMPLE = {"x", "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"} | {
+    "validation_data", "validation_steps", "validation_batch_size", "validation_freq"
+}  # fmt: skip
 
 
 @ops.custom_gradient
@@ -109,6 +121,7 @@ class ContrastiveDivergence(keras.Model):
         super().__init__(**kwargs)
         # What "auto" means for `jit_compile`: in TensorFlow XLA would drop the check of the data.
         self.supports_jit = BACKEND == "jax"
+        self.distributed = distributed()
         self.rbm = rbm
         self.persistent_chains = persistent_chains
         self.centered = centered
@@ -152,8 +165,9 @@ class ContrastiveDivergence(keras.Model):
         Callbacks of batches, then, are called once in 16 batches. Under a `tf.distribute` strategy,
         where Keras 3.15 cannot do it, the default is 1.
         """
-        steps = steps_per_execution or (1 if distributed() else 16)
-        super().compile(*args, steps_per_execution=steps, **kwargs)
+        if steps_per_execution is None:
+            steps_per_execution = 1 if self.distributed else 16
+        super().compile(*args, steps_per_execution=steps_per_execution, **kwargs)
 
     def compile_from_config(self, config):
         # Keras leaves this to models with a `compile` of their own.
@@ -161,27 +175,27 @@ class ContrastiveDivergence(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+    def fit(self, *args, **kwargs):
         """As in Keras, but data without any example are an error.
 
         Arrays are batched by `batches_of`, unless an argument asks for more than that.
         """
-        for steps in ("steps_per_epoch", "validation_steps"):
-            self._end_executions_with(kwargs.get(steps))
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        x, shuffle = given.get("x"), given.get("shuffle", True)
         if BACKEND == "jax":
-            if isinstance(x, np.ndarray) and len(x) > 0:
-                checked_unit_interval(x)  # while the weights are as they were
-            callbacks = keras.tree.flatten(kwargs.get("callbacks") or [])
-            kwargs["callbacks"] = [*callbacks, _RefuseNaN()]
-        elif isinstance(x, np.ndarray) and y is None and not distributed():
-            shuffle = kwargs.get("shuffle", True)
-            if isinstance(shuffle, bool) and not args and not kwargs.keys() & ONLY_KERAS_BATCHES:
-                kwargs.setdefault("validation_batch_size", batch_size)
-                x, batch_size = batches_of(x, batch_size or 32, shuffle), None
-                kwargs["shuffle"] = False
+            _check_array(x)  # while the weights are as they were
+            callbacks = keras.tree.flatten(given.get("callbacks") or [])
+            given["callbacks"] = [_RefuseNaN(), *callbacks]
+        simple = given.keys() <= SIMPLE and isinstance(shuffle, bool) and isinstance(x, np.ndarray)
+        if simple and BACKEND == "tensorflow" and not self.distributed:
+            size = given.pop("batch_size", None)
+            given["x"] = batches_of(x, 32 if size is None else size, shuffle)
+            given = {"validation_batch_size": size, **given, "shuffle": False}
+        given["x"] = untuned(given.get("x"))
         nothing = ValueError("`x` must hold at least one example. Received no example.")
         try:
-            history = super().fit(untuned(x), y, batch_size, *args, **kwargs)
+            with self._executions_within(given.get("steps_per_epoch")):
+                history = super().fit(**given)
         except StopIteration:  # Keras on JAX
             raise nothing from None
         if history.epoch and "loss" not in history.history:
@@ -190,20 +204,35 @@ class ContrastiveDivergence(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """As in Keras."""
-        self._end_executions_with(kwargs.get("steps"))
-        return super().evaluate(*args, **kwargs)
+        given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        if BACKEND == "jax":
+            _check_array(given.get("x"))
+        with self._executions_within(given.get("steps")):
+            return super().evaluate(**given)
 
     def predict(self, *args, **kwargs):
         """As in Keras."""
-        self._end_executions_with(kwargs.get("steps"))
-        return super().predict(*args, **kwargs)
+        given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
+        with self._executions_within(given.get("steps")):
+            return super().predict(**given)
 
-    def _end_executions_with(self, steps):
+    @contextlib.contextmanager
+    def _executions_within(self, steps):
         """Let no execution go beyond `steps` batches, as one of Keras 3.15 otherwise does."""
+        names = ["steps_per_execution", "train_function", "test_function", "predict_function"]
+        before = {name: getattr(self, name) for name in names}
         updates = math.gcd(self.steps_per_execution, steps or 0)
-        if updates != self.steps_per_execution:
-            self.steps_per_execution = updates
-            self.train_function = self.test_function = self.predict_function = None
+        if updates == self.steps_per_execution:
+            yield
+            return
+        for name, value in zip(names, [updates, None, None, None]):
+            setattr(self, name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
 
     def sample_negatives(self, x, h):
         """Draw v⁽ᵏ⁾, (batch or persistent_chains, visible) in {0, 1}; h is p(h=1 | x)."""
@@ -223,16 +252,16 @@ class ContrastiveDivergence(keras.Model):
         x = checked_unit_interval(ops.cast(x, self.rbm.vb.dtype))
         if not training:
             free_energy = self.rbm.free_energy(x)
-            self._monitor(free_energy, self.rbm.reconstruction_cost(x))
-            return ops.mean(free_energy) / replicas()
+            self._monitor(x, self.rbm.forward(x), free_energy)
+            return _mean(free_energy) / replicas()
         rbm = self.rbm
         logits = rbm._hidden_logits(x)
         h = ops.sigmoid(logits)
         v_k = self.sample_negatives(x, h)
         logits_k = rbm._hidden_logits(v_k)
         free_energy = rbm._free_energy(x, logits)
-        self._monitor(free_energy, ops.mean(cross_entropy(x, rbm._visible_logits(h))))
-        difference = ops.mean(free_energy) - ops.mean(rbm._free_energy(v_k, logits_k))
+        self._monitor(x, h, free_energy)
+        difference = _mean(free_energy) - _mean(rbm._free_energy(v_k, logits_k))
         gradient = contrastive_gradient(x, h, v_k, ops.sigmoid(logits_k))
         if self.centered:
             gradient = centered_gradient(*gradient, *self._move_offsets(x, h))
@@ -247,13 +276,15 @@ class ContrastiveDivergence(keras.Model):
         # Keras 3.15 averages the logs of several workers over their first axis: give them one.
         return {name: ops.reshape(value, (1,)) for name, value in logs.items()}
 
-    def _monitor(self, free_energy, cost):
+    def _monitor(self, x, h, free_energy):
         self.free_energy_tracker.update_state(free_energy)
-        self.reconstruction_tracker.update_state(cost, sample_weight=ops.shape(free_energy)[0])
+        costs = cross_entropy(x, self.rbm._visible_logits(h))
+        self.reconstruction_tracker.update_state(costs)
 
     def _move_offsets(self, x, h):
         for offset, units in [(self.visible_offset, x), (self.hidden_offset, h)]:
-            offset.assign(0.99 * offset + 0.01 * ops.mean(units, axis=0))
+            rate = 0.01 * ops.cast(ops.minimum(ops.shape(units)[0], 1), offset.dtype)
+            offset.assign(offset + rate * (_mean(units) - offset))
         return self.visible_offset.value, self.hidden_offset.value
 
     def get_config(self):
@@ -269,11 +300,19 @@ class ContrastiveDivergence(keras.Model):
         return cls(**{**config, "rbm": keras.saving.deserialize_keras_object(config["rbm"])})
 
 
+def _check_array(x):
+    if isinstance(x, np.ndarray) and len(x) > 0:
+        checked_unit_interval(x)
+
+
 class _RefuseNaN(keras.callbacks.Callback):
-    """Raise after an epoch whose loss is NaN, as `checked` makes it on JAX."""
+    """Raise after an epoch whose loss is NaN, as `checked` makes it on JAX.
+
+    It comes before other callbacks, so that they save no such weights.
+    """
 
     def on_epoch_end(self, epoch, logs=None):
-        if np.isnan(logs.get("loss", 0.0)):
+        if np.isnan([logs.get("loss", 0.0), logs.get("val_loss", 0.0)]).any():
             raise ValueError(
                 f"The loss of epoch {epoch} is NaN: values of `x` must lie in [0, 1] and the "
                 "learning rate must not be too large. The weights are NaN, too."

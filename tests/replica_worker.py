@@ -50,6 +50,20 @@ def one_large_step(strategy):
     return {"change": [c.tolist() for c in change], "logs": logs}
 
 
+def uneven_batches(strategy):
+    """Nine examples in batches of four: of the last, with one example, a replica gets none."""
+    model = compiled(strategy, 0.1, persistent_chains=6, centered=True)
+    x = np.concatenate([EXAMPLES, EXAMPLES, EXAMPLES[:1]])
+    history = model.fit(x, batch_size=4, epochs=2, verbose=0).history
+    evaluated = model.evaluate(x, batch_size=4, verbose=0)
+    alone = ContrastiveDivergence(model.rbm).rbm
+    return {
+        "uneven": [*np.ravel(list(history.values())), *evaluated, float(np.sum(alone.vb))],
+        "evaluated": evaluated[1],
+        "expected": float(alone.reconstruction_cost(x)),
+    }
+
+
 def some_epochs(strategy):
     model = compiled(strategy, 0.1, persistent_chains=6, centered=True)
     model.fit(EXAMPLES, batch_size=4, epochs=5, verbose=0, shuffle=False)
@@ -84,7 +98,7 @@ def result(kind, directory=None, last=None):
     strategy = two_devices() if kind == "devices" else tf.distribute.MultiWorkerMirroredStrategy()
     if directory:
         return epochs_with_backup(strategy, directory, last and int(last))
-    return {**one_large_step(strategy), **some_epochs(strategy)}
+    return {**one_large_step(strategy), **some_epochs(strategy), **uneven_batches(strategy)}
 
 
 if __name__ == "__main__":

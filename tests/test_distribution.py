@@ -105,6 +105,11 @@ def test_two_devices_end_with_the_same_weights_and_with_chains_of_their_own(on_t
     assert first != second
 
 
+def test_a_replica_without_examples_does_no_harm(on_two_devices):
+    assert np.all(np.isfinite(on_two_devices["uneven"]))
+    assert on_two_devices["evaluated"] == pytest.approx(on_two_devices["expected"], rel=1e-5)
+
+
 def test_two_workers_do_what_two_devices_do(on_two_devices, by_two_workers):
     """Weights, offsets, chains and reported means: the same numbers in either arrangement."""
     for index, worker in enumerate(by_two_workers):

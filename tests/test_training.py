@@ -1,5 +1,6 @@
 """The training procedure: the same rule as `cd_update`, through Keras, and the source's loop."""
 
+import functools
 import inspect
 from functools import partial
 
@@ -266,6 +267,28 @@ def test_an_epoch_has_as_many_updates_as_were_asked_for(rbm):
     assert model.predict(endless, steps=3, verbose=0).shape == (6, 3)
 
 
+def test_evaluating_a_few_steps_in_a_callback_does_not_disturb_training(rbm):
+    model, losses = compiled(rbm), []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: losses.append(
+            model.evaluate(EXAMPLES, batch_size=4, steps=3, verbose=0)[0]
+        )
+    )
+    model.fit(EXAMPLES, epochs=2, verbose=0, callbacks=[look])
+    assert len(losses) == 2
+    assert model.steps_per_execution == 16
+
+
+def test_takes_arguments_by_position_as_keras_does(rbm):
+    model = compiled(rbm)
+    endless = tf.data.Dataset.from_tensors(EXAMPLES).repeat()
+    model.fit(endless, None, None, 2, 0, None, 0.0, None, False, None, None, 0, 5)
+    assert model.optimizer.iterations == 10
+    assert model.fit(EXAMPLES, None, 22, 3, 0, []).epoch == [0, 1, 2]
+    one_step = model.evaluate(endless, None, None, 0, None, 1)
+    assert one_step == pytest.approx(model.evaluate(EXAMPLES, batch_size=22, verbose=0), rel=1e-5)
+
+
 def test_arrays_may_be_split_and_steps_be_single(rbm):
     """What only Keras' own batches can do goes through them."""
     model = compiled(rbm)
@@ -402,6 +425,7 @@ def epochs_until_stop(monkeypatch, costs, tolerance):
     given = Costs(costs)
     original = keras.Model.fit
 
+    @functools.wraps(original)
     def fit(self, *args, callbacks, **kwargs):
         return original(self, *args, callbacks=[given, *callbacks], **kwargs)
 
