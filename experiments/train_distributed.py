@@ -10,7 +10,7 @@
                        "task": {"type": "worker", "index": 0}}'
 
 with index 1 on host-1. The lists must agree, the ports be open between the machines, and the folder
-of the backup be one that all see; each machine may have shards of its own or see all of them.
+of the backup be one that all see, as must be that of the shards, of which each reads its share.
 Without TF_CONFIG it trains on this machine alone. If a machine fails, all processes end with an
 error; start them again, and they go on after the last epoch that was backed up.
 
@@ -94,9 +94,9 @@ def train(options):
     else:  # in memory, for comparison
         x = binarize(as_arrays(load_mnist()[0])[0], seed=0)
         batches = tf.data.Dataset.from_tensor_slices(x).shuffle(len(x)).batch(options.batch, True)
-    starts = []
+    ends = []
     callbacks = [
-        keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: starts.append(time.perf_counter()))
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
     ]
     if options.backup:
         backup = keras.callbacks.BackupAndRestore(options.backup, delete_checkpoint=False)
@@ -111,7 +111,7 @@ def train(options):
         callbacks=callbacks,
     )
     return {
-        "ms": (1e3 * np.diff(starts) / EPOCH).round(3).tolist(),
+        "ms": (1e3 * np.diff(ends) / EPOCH).round(3).tolist(),
         "reconstruction_cost": history.history["reconstruction_cost"][-1],
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
     }
@@ -197,36 +197,45 @@ def median_ms(results):
     return float(np.median(np.concatenate([result["ms"] for result in results])))
 
 
-def measure(options):
-    """Streaming against memory in one process; two workers against two processes and all-reduce."""
-    cores = os.cpu_count()
+def streaming(options):
+    """One process that reads every shard once, and one that learns from memory."""
     size = sum(file.stat().st_size for file in options.shards.glob("*.pixels"))
-    streaming = {"memory_limit": memory_limit(), "shards_bytes": size, "batch": options.batch}
-    for name, changes in [("shards", {"shards": options.shards}), ("memory", {})]:
-        (result,) = results_of([start("train", options, threads=cores, **changes)])
-        streaming[name] = result
-    reduced = together("all_reduce", options)[0]
-    workers = []
+    epochs = 2 + size // (PIXELS * options.batch * EPOCH)
+    cores = os.cpu_count()
+    (shards,) = results_of([start("train", options, cores, shards=options.shards, epochs=epochs)])
+    (memory,) = results_of([start("train", options, cores)])
+    return {
+        "memory_limit": memory_limit(),
+        "shards_bytes": size,
+        "read_bytes": epochs * EPOCH * options.batch * PIXELS,
+        "batch": options.batch,
+        "shards": shards,
+        "memory": memory,
+    }
+
+
+def workers(options):
+    """Two workers against one process, and against two that know nothing of each other."""
+    rows = []
     for batch in (128, 512, 2048):
-        (alone,) = results_of([start("train", options, threads=cores, batch=batch)])
+        alone = results_of([start("train", options, threads=os.cpu_count(), batch=batch)])
         half = apart(options, batch=batch // 2)
         both = together("train", options, batch=batch)
-        workers.append(
-            {
-                "batch": batch,
-                "one_process_ms": median_ms([alone]),
-                "half_batch_ms": median_ms(half),
-                "two_workers_ms": median_ms(both),
-            }
-        )
-        print(workers[-1], flush=True)
+        names = ["one_process_ms", "half_batch_ms", "two_workers_ms"]
+        row = {"batch": batch, **dict(zip(names, map(median_ms, [alone, half, both])))}
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def measure(options):
     result = {
         "command": "python experiments/train_distributed.py measure",
-        "cores": cores,
+        "cores": os.cpu_count(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        "streaming": streaming,
-        "all_reduce_ms": reduced,
-        "workers": workers,
+        "streaming": streaming(options),
+        "all_reduce_ms": together("all_reduce", options)[0],
+        "workers": workers(options),
     }
     (RESULTS / "distributed.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
