@@ -2,7 +2,8 @@
 
     python experiments/train_distributed.py write --shards DIR --gib 4.2
     python experiments/train_distributed.py train --shards DIR --backup DIR
-    python experiments/train_distributed.py measure --shards DIR
+    python experiments/train_distributed.py measure_stream --shards DIR
+    python experiments/train_distributed.py measure_workers
 
 `train` is the same command on every machine, which tells each what it is by TF_CONFIG:
 
@@ -14,8 +15,9 @@ of the backup be one that all see, as must be that of the shards, of which each 
 Without TF_CONFIG it trains on this machine alone. If a machine fails, all processes end with an
 error; start them again, and they go on after the last epoch that was backed up.
 
-`measure` times one process and two on this machine and compares the second with the cost model of
-chapter 10; it writes results/distributed.json.
+`measure_stream` reads every shard once, and compares with data in memory; `measure_workers` times
+one process and two on this machine, and what the cost model of the chapter on scaling needs. They
+write results/stream.json and results/workers.json.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, binarize, load_m
 RESULTS = Path(__file__).parent / "results"
 PIXELS, HIDDEN = 784, 500
 SHARD_BYTES = 2**28
+COMMANDS = ["write", "train", "measure_stream", "measure_workers", "all_reduce"]
 EPOCH = 64  # updates; short epochs, since the data are endless for all practical purposes
 
 
@@ -72,9 +75,9 @@ def stream(folder, batch_size, seed=0):
     return batches.map(pixels_of).prefetch(2).with_options(options)
 
 
-def compiled(strategy):
+def compiled(strategy, hidden):
     with strategy.scope():
-        rbm = RBM(HIDDEN, seed=0)
+        rbm = RBM(hidden, seed=0)
         model = ContrastiveDivergence(rbm)
         model.compile(keras.optimizers.SGD(0.1), steps_per_execution=1)
         model.build((None, PIXELS))
@@ -88,7 +91,7 @@ def train(options):
         tf.distribute.MultiWorkerMirroredStrategy() if several else tf.distribute.get_strategy()
     )
     chief = not several or strategy.cluster_resolver.task_id == 0
-    model = compiled(strategy)
+    model = compiled(strategy, options.hidden)
     if options.shards:
         batches = stream(options.shards, options.batch)
     else:  # in memory, for comparison
@@ -197,14 +200,21 @@ def median_ms(results):
     return float(np.median(np.concatenate([result["ms"] for result in results])))
 
 
-def streaming(options):
+def save(name, result):
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    result = {"cores": os.cpu_count(), "versions": versions, **result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+def measure_stream(options):
     """One process that reads every shard once, and one that learns from memory."""
     size = sum(file.stat().st_size for file in options.shards.glob("*.pixels"))
     epochs = 2 + size // (PIXELS * options.batch * EPOCH)
     cores = os.cpu_count()
     (shards,) = results_of([start("train", options, cores, shards=options.shards, epochs=epochs)])
     (memory,) = results_of([start("train", options, cores)])
-    return {
+    result = {
+        "command": "python experiments/train_distributed.py measure_stream --shards DIR",
         "memory_limit": memory_limit(),
         "shards_bytes": size,
         "read_bytes": epochs * EPOCH * options.batch * PIXELS,
@@ -212,39 +222,36 @@ def streaming(options):
         "shards": shards,
         "memory": memory,
     }
+    save("stream", result)
 
 
-def workers(options):
-    """Two workers against one process, and against two that know nothing of each other."""
-    rows = []
-    for batch in (128, 512, 2048):
-        alone = results_of([start("train", options, threads=os.cpu_count(), batch=batch)])
-        half = apart(options, batch=batch // 2)
-        both = together("train", options, batch=batch)
-        names = ["one_process_ms", "half_batch_ms", "two_workers_ms"]
-        row = {"batch": batch, **dict(zip(names, map(median_ms, [alone, half, both])))}
-        rows.append(row)
-        print(row, flush=True)
-    return rows
-
-
-def measure(options):
-    result = {
-        "command": "python experiments/train_distributed.py measure",
-        "cores": os.cpu_count(),
-        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        "streaming": streaming(options),
-        "all_reduce_ms": together("all_reduce", options)[0],
-        "workers": workers(options),
-    }
-    (RESULTS / "distributed.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+def measure_workers(options):
+    """Two workers against one process, and against two that know nothing of each other, in turn."""
+    # The first size, where there is next to nothing to compute, is for the cost model.
+    rows = [
+        {"hidden": hidden, "batch": batch, "one_process": [], "half_batch": [], "two_workers": []}
+        for hidden, batch in [(1, 2), (HIDDEN, 128), (HIDDEN, 512), (HIDDEN, 2048)]
+    ]
+    for _ in range(3):
+        for row in rows:
+            size = {"hidden": row["hidden"], "batch": row["batch"]}
+            half = {**size, "batch": row["batch"] // 2}
+            alone = results_of([start("train", options, threads=os.cpu_count(), **size)])
+            row["one_process"].append(median_ms(alone))
+            row["half_batch"].append(median_ms(apart(options, **half)))
+            row["two_workers"].append(median_ms(together("train", options, **size)))
+            print(row, flush=True)
+    reduced = together("all_reduce", options)[0]
+    command = "python experiments/train_distributed.py measure_workers"
+    save("workers", {"command": command, "all_reduce_ms": reduced, "ms": rows})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["write", "train", "measure", "all_reduce"])
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--shards", type=Path, help="folder of the shards")
     parser.add_argument("--gib", type=float, default=4.2, help="how much to write")
+    parser.add_argument("--hidden", type=int, default=HIDDEN, help="number of hidden units")
     parser.add_argument("--batch", type=int, default=512, help="of all workers together")
     parser.add_argument("--epochs", type=int, default=8, help=f"of {EPOCH} updates each")
     parser.add_argument("--backup", type=Path, help="folder for the state after each epoch")
@@ -256,8 +263,10 @@ def main():
         tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     if options.command == "write":
         write(options.shards, options.gib)
-    elif options.command == "measure":
-        measure(options)
+    elif options.command == "measure_stream":
+        measure_stream(options)
+    elif options.command == "measure_workers":
+        measure_workers(options)
     else:
         result = train(options) if options.command == "train" else all_reduce(options)
         print(json.dumps(result))

@@ -97,6 +97,11 @@ def compiled(function):
     return tf.function(function, reduce_retracing=True)
 
 
+def as_graph(function):
+    """`function`, which may change variables, as a `tf.function`; on JAX, eager, as it is."""
+    return tf.function(function) if BACKEND == "tensorflow" else function
+
+
 def double_precision():
     """A context in which float64 arrays exist; on TensorFlow they always do."""
     return jax.enable_x64(True) if BACKEND == "jax" else contextlib.nullcontext()
@@ -110,8 +115,8 @@ def is_dataset(data) -> bool:
 def untuned(data):
     """`data`, and if it is a `tf.data.Dataset` that says nothing of it, without autotuning.
 
-    On two cores the tuner, at work at the start of each epoch, made epochs of a third of a second
-    up to twice as long. `tf.data.AUTOTUNE` then stands for the number of cores.
+    The tuner works at the start of each run of epochs, and takes its time from the training.
+    `tf.data.AUTOTUNE` then stands for the number of cores.
     """
     if not hasattr(data, "with_options") or data.options().autotune.enabled is not None:
         return data
@@ -125,7 +130,7 @@ def untuned(data):
 def batches_of(x, batch_size: int, shuffle: bool):
     """Batches of an array as a `tf.data.Dataset`, in a new random order each epoch if `shuffle`.
 
-    The order that Keras gives arrays, but open to `untuned`, which saves a tenth of an epoch.
+    The order that Keras gives arrays, but open to `untuned`.
     """
 
     def epoch(_):

@@ -232,6 +232,36 @@ def test_arrays_are_batched_in_a_new_order_each_epoch():
     np.testing.assert_array_equal(in_order, x)
 
 
+@only_tensorflow
+def test_the_order_is_that_of_keras(monkeypatch):
+    def trained():
+        keras.utils.set_random_seed(3)
+        model = compiled(machine())
+        model.fit(EXAMPLES, batch_size=4, epochs=3, verbose=0)
+        return model.rbm
+
+    ours = trained()
+    monkeypatch.setattr("rbm_tutorial.training.SIMPLE", set())  # leaves the batches to Keras
+    assert_equal_weights(ours, trained())
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="it is about JAX")
+def test_on_jax_nothing_is_saved_of_an_epoch_with_nan(tmp_path, rbm):
+    save = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    batches = tf.data.Dataset.from_tensors(7 * EXAMPLES)
+    with pytest.raises(ValueError, match="must lie in"):
+        compiled(rbm).fit(batches, verbose=0, shuffle=False, callbacks=save)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_refuses_to_be_judged_by_values_outside_the_unit_interval(rbm):
+    model = compiled(rbm)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+        model.evaluate(7 * EXAMPLES, verbose=0)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+        model.fit(EXAMPLES, validation_data=(7 * EXAMPLES,), verbose=0)
+
+
 def test_an_array_gives_the_run_of_the_same_batches_from_a_data_set(rbm):
     twin = copy_of(rbm)
     fit = {"epochs": 3, "verbose": 0, "shuffle": False}
@@ -341,8 +371,12 @@ def test_refuses_to_fit_nothing(rbm, nothing):
 
 
 @only_tensorflow
-def test_xla_is_off_by_default_because_it_drops_the_check(rbm):
-    assert not compiled(rbm).jit_compile
+def test_xla_is_off_because_it_drops_the_check(rbm):
+    model = compiled(rbm)
+    assert not model.jit_compile
+    with pytest.warns(UserWarning, match="doesn't support"):
+        model.compile("sgd", jit_compile=True)
+    assert not model.jit_compile
 
 
 def test_data_sets_outside_the_unit_interval_are_refused(rbm):
