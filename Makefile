@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything runs from .venv, which is made once from requirements.lock.
 PYTHON ?= python3
 BIN := .venv/bin
-ON_JAX := tests/test_rbm.py tests/test_training.py tests/test_likelihood.py
+ON_JAX := $(addprefix tests/test_,rbm.py training.py likelihood.py labeled.py stack.py wake_sleep.py)
 CHAPTERS := $(wildcard chapters/*.ipynb)
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -30,7 +30,7 @@ lint: install  ## check the style of code and notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-unit: install  ## run the tests of the package, with branch coverage, and those of the model on JAX
+unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX
 	$(BIN)/pytest --cov --cov-report=
 	if $(BIN)/python -c 'import jax'; then KERAS_BACKEND=jax $(BIN)/pytest --cov --cov-append --cov-report= $(ON_JAX); fi
 	$(BIN)/coverage report

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import compiled, double_precision, uniform
+from rbm_tutorial.backend import as_graph, compiled, double_precision, uniform
 from rbm_tutorial.data import all_states
+from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
 
 MAX_ENUMERATED_UNITS = 26  # 2²⁶ states of 784 units take tens of minutes
@@ -21,6 +22,8 @@ def _require_machine(rbm, name):
     rbm.require_tied(name)
     if not rbm.built:
         raise ValueError(f"`{name}` needs weights: call `build` first. Received an unbuilt RBM.")
+    if isinstance(rbm, LabeledRBM):
+        raise ValueError(f"`{name}` is about binary units, not labels. Received a LabeledRBM.")
 
 
 def exact_log_partition(rbm: RBM) -> float:
@@ -337,10 +340,15 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
             "`v` must hold at least 2 chains and `steps` be at least 4. "
             f"Received: {v.shape[0]} and {steps}"
         )
+
+    @as_graph
+    def gibbs_step(v):
+        v = rbm.forward_gibbs(v, steps=1)
+        return v, rbm.free_energy(v)
+
     free_energies = np.empty((steps, v.shape[0]), "float32")
     for step in range(steps):
-        v = rbm.forward_gibbs(v, steps=1)
-        free_energies[step] = rbm.free_energy(v)
+        v, free_energies[step] = gibbs_step(v)
     with np.errstate(divide="ignore", invalid="ignore"):  # chains that never move: NaN
         size = tfp.mcmc.effective_sample_size(free_energies, cross_chain_dims=1)
         reduction = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)

@@ -177,7 +177,7 @@ class RBM(keras.layers.Layer):
         units are, since it is computed from the logits of y.
         """
         x = self._matrix("x", x, "vb")
-        return ops.mean(cross_entropy(x, self._visible_logits(self.forward(x))))
+        return ops.mean(self._visible_cost(x, self._visible_logits(self.forward(x))))
 
     def cd_update(self, x):
         """One step down the gradient of mean F(x) - mean F(v⁽ᵏ⁾), with v⁽ᵏ⁾ held constant.
@@ -281,6 +281,9 @@ class RBM(keras.layers.Layer):
 
     def _visible_logits(self, h):
         return ops.matmul(self._matrix("h", h, "hb"), self.w_gen) + self.vb
+
+    def _visible_cost(self, x, logits):
+        return cross_entropy(x, logits)
 
     def _bernoulli(self, p):
         # One uniform number per element. float32 even under mixed precision: bfloat16 has 8 bits.

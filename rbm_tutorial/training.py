@@ -29,7 +29,6 @@ from rbm_tutorial.rbm import (
     check_count,
     check_finite,
     checked_unit_interval,
-    cross_entropy,
 )
 
 
@@ -38,7 +37,8 @@ def _size(rows):
     return ops.cast(ops.maximum(ops.shape(rows)[0], 1), rows.dtype)
 
 
-def _mean(rows):
+def batch_mean(rows):
+    """Mean over the first axis; of no rows 0, not NaN."""
     return ops.sum(rows, axis=0) / _size(rows)
 
 
@@ -50,7 +50,7 @@ def contrastive_gradient(x, h, v_k, h_k):
     """
     h, h_k = h / _size(x), h_k / _size(v_k)
     dw = ops.matmul(ops.transpose(v_k), h_k) - ops.matmul(ops.transpose(x), h)
-    dvb = _mean(v_k) - _mean(x)
+    dvb = batch_mean(v_k) - batch_mean(x)
     return dw, ops.sum(h_k, axis=0) - ops.sum(h, axis=0), dvb
 
 
@@ -108,8 +108,8 @@ class ContrastiveDivergence(keras.Model):
 
     Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes; for values outside
     [0, 1] (NaN included) `tf.errors.InvalidArgumentError` inside `fit`, `ValueError` if it runs
-    eagerly, and nothing if `jit_compile=True` was asked for, since XLA drops assertions. With
-    KERAS_BACKEND=jax `ValueError`: for arrays at once, for data sets at the end of the epoch.
+    eagerly; with KERAS_BACKEND=jax `ValueError`, for arrays at once, for data sets at the end of
+    the epoch.
     """
 
     def __init__(self, rbm: RBM, persistent_chains: int = 0, centered: bool = False, **kwargs):
@@ -119,7 +119,7 @@ class ContrastiveDivergence(keras.Model):
         if persistent_chains != 0:
             check_count("persistent_chains", persistent_chains)
         super().__init__(**kwargs)
-        # What "auto" means for `jit_compile`: in TensorFlow XLA would drop the check of the data.
+        # In TensorFlow XLA would drop the check of the data: Keras then does without it, and warns.
         self.supports_jit = BACKEND == "jax"
         self.distributed = distributed()
         self.rbm = rbm
@@ -194,7 +194,8 @@ class ContrastiveDivergence(keras.Model):
         given["x"] = untuned(given.get("x"))
         nothing = ValueError("`x` must hold at least one example. Received no example.")
         try:
-            with self._executions_within(given.get("steps_per_epoch")):
+            steps = given.get("steps_per_epoch"), given.get("validation_steps")
+            with self._executions_within(*steps):
                 history = super().fit(**given)
         except StopIteration:  # Keras on JAX
             raise nothing from None
@@ -218,11 +219,11 @@ class ContrastiveDivergence(keras.Model):
             return super().predict(**given)
 
     @contextlib.contextmanager
-    def _executions_within(self, steps):
-        """Let no execution go beyond `steps` batches, as one of Keras 3.15 otherwise does."""
+    def _executions_within(self, *steps):
+        """Let no execution go beyond so many batches, as one of Keras 3.15 otherwise does."""
         names = ["steps_per_execution", "train_function", "test_function", "predict_function"]
         before = {name: getattr(self, name) for name in names}
-        updates = math.gcd(self.steps_per_execution, steps or 0)
+        updates = math.gcd(self.steps_per_execution, *(count or 0 for count in steps))
         if updates == self.steps_per_execution:
             yield
             return
@@ -253,7 +254,11 @@ class ContrastiveDivergence(keras.Model):
         if not training:
             free_energy = self.rbm.free_energy(x)
             self._monitor(x, self.rbm.forward(x), free_energy)
-            return _mean(free_energy) / replicas()
+            return batch_mean(free_energy) / replicas()
+        return (self.contrast(x)[0] + sum(self.losses)) / replicas()  # Keras sums over them
+
+    def contrast(self, x):
+        """mean F(x) - mean F(v⁽ᵏ⁾), with its gradient in the weights of the RBM, and v⁽ᵏ⁾."""
         rbm = self.rbm
         logits = rbm._hidden_logits(x)
         h = ops.sigmoid(logits)
@@ -261,13 +266,12 @@ class ContrastiveDivergence(keras.Model):
         logits_k = rbm._hidden_logits(v_k)
         free_energy = rbm._free_energy(x, logits)
         self._monitor(x, h, free_energy)
-        difference = _mean(free_energy) - _mean(rbm._free_energy(v_k, logits_k))
+        difference = batch_mean(free_energy) - batch_mean(rbm._free_energy(v_k, logits_k))
         gradient = contrastive_gradient(x, h, v_k, ops.sigmoid(logits_k))
         if self.centered:
             gradient = centered_gradient(*gradient, *self._move_offsets(x, h))
         constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
-        loss = with_gradient(constants[0], rbm.w_rec, rbm.hb, rbm.vb, *constants[1:])
-        return (loss + sum(self.losses)) / replicas()  # Keras sums over them
+        return with_gradient(constants[0], rbm.w_rec, rbm.hb, rbm.vb, *constants[1:]), v_k
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logs = super().compute_metrics(x, y, y_pred, sample_weight)
@@ -278,13 +282,13 @@ class ContrastiveDivergence(keras.Model):
 
     def _monitor(self, x, h, free_energy):
         self.free_energy_tracker.update_state(free_energy)
-        costs = cross_entropy(x, self.rbm._visible_logits(h))
+        costs = self.rbm._visible_cost(x, self.rbm._visible_logits(h))
         self.reconstruction_tracker.update_state(costs)
 
     def _move_offsets(self, x, h):
         for offset, units in [(self.visible_offset, x), (self.hidden_offset, h)]:
             rate = 0.01 * ops.cast(ops.minimum(ops.shape(units)[0], 1), offset.dtype)
-            offset.assign(offset + rate * (_mean(units) - offset))
+            offset.assign(offset + rate * (batch_mean(units) - offset))
         return self.visible_offset.value, self.hidden_offset.value
 
     def get_config(self):
@@ -314,8 +318,8 @@ class _RefuseNaN(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if np.isnan([logs.get("loss", 0.0), logs.get("val_loss", 0.0)]).any():
             raise ValueError(
-                f"The loss of epoch {epoch} is NaN: values of `x` must lie in [0, 1] and the "
-                "learning rate must not be too large. The weights are NaN, too."
+                f"The loss of epoch {epoch} is NaN: all values must lie in [0, 1] and the learning "
+                "rate must not be too large. The weights may be lost: begin again."
             )
 
 

@@ -1,0 +1,317 @@
+"""Train stacks on all of MNIST and classify with them: with all labels, and with few.
+
+    python experiments/stacking_mnist.py SETUP --work DIR [--seed N] [--choose] [--data-dir DIR]
+    python experiments/stacking_mnist.py report --work DIR [--data-dir DIR]
+
+SETUP is one of those below. With `--choose` a run learns from the first 50,000 training images and
+is judged by the last 10,000; all choices were made so. Without it learns from all 60,000. `report`
+alone looks at the test images, once for each network that it finds in `--work`, and writes
+results/stacking.json.
+
+A run that was interrupted goes on from its last epoch when the same command is given again, bit for
+bit: order, states and dropped units depend on the seed and the epoch alone.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+
+from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, load_mnist
+from rbm_tutorial.labeled import LabeledRBM
+from rbm_tutorial.stack import DeepBeliefNetwork, train_stack
+from rbm_tutorial.wake_sleep import WakeSleep
+
+SIZES = (500, 500, 2000)
+EPOCHS = 30  # of each layer of a stack
+BATCH = 100
+VALIDATION = 10_000
+LABELS = (100, 1_000, 10_000)
+
+
+# ---------------------------------------------------------------- runs that can be resumed
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Batches of x, or (x, y), in an order that depends on the seed and the epoch alone."""
+
+    def __init__(self, x, y, batch_size, seed):
+        super().__init__()
+        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        self.start(0)
+
+    def start(self, epoch):
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
+
+    def __len__(self):
+        return -(-len(self.x) // self.batch_size)
+
+    def __getitem__(self, i):
+        rows = self.order[i * self.batch_size : (i + 1) * self.batch_size]
+        return self.x[rows] if self.y is None else (self.x[rows], self.y[rows])
+
+
+class ByEpoch(keras.callbacks.Callback):
+    """Makes the order of the data, and which units are dropped, functions of the epoch."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.data.start(epoch)
+        for i, layer in enumerate(self.model.layers):
+            if isinstance(layer, keras.layers.Dropout):
+                layer.seed_generator.state.assign([100 * self.data.seed + i, 1_000_000 * epoch])
+
+
+class Seconds(keras.callbacks.Callback):
+    """Adds the seconds of each epoch to a file, so that those before an interruption count, too."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = file
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.file.open("a") as lines:
+            lines.write(f"{time.monotonic() - self.start:.3f}\n")
+
+
+class Run:
+    """Where a run keeps its state, and what it learns from."""
+
+    def __init__(self, options, images):
+        part = "choose" if options.choose else "final"
+        self.seed, self.choose = options.seed, options.choose
+        self.folder = options.work / f"{part}_{options.seed}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        x, y = images
+        self.x, self.y = (x[:-VALIDATION], y[:-VALIDATION]) if self.choose else (x, y)
+        self.held_out = x[-VALIDATION:], y[-VALIDATION:]
+
+    def callbacks(self, name):
+        backup = keras.callbacks.BackupAndRestore(self.folder / name, delete_checkpoint=False)
+        return [backup, Seconds(self.folder / f"{name}.seconds")]
+
+    def fit(self, model, data, epochs, name):
+        callbacks = [ByEpoch(data), *self.callbacks(name)]
+        verbose = 2 if len(data) > 100 else 0
+        model.fit(data, epochs=epochs, shuffle=False, verbose=verbose, callbacks=callbacks)
+
+
+def decaying(optimizer, rate, steps, **kwargs):
+    """An optimizer whose learning rate falls linearly to 0."""
+    return optimizer(keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0), **kwargs)
+
+
+# ---------------------------------------------------------------- networks
+
+
+def new_rbms(run, top=RBM, rate=0.05):
+    rbms = [
+        RBM(size, seed=10 * run.seed + depth, learning_rate=rate, name=f"layer_{depth}")
+        for depth, size in enumerate(SIZES[:-1])
+    ]
+    name = "labeled" if top is LabeledRBM else "layer_2"
+    return [*rbms, top(SIZES[-1], seed=10 * run.seed + 2, learning_rate=rate, name=name)]
+
+
+def stack(run, top=RBM, epochs=EPOCHS):
+    """A stack trained layer by layer, from `run.folder` as far as it was trained before."""
+    steps = epochs * -(-len(run.x) // BATCH)
+
+    def optimizer(rbm):
+        return decaying(keras.optimizers.SGD, rbm.learning_rate, steps, momentum=0.9)
+
+    return train_stack(
+        run.x,
+        new_rbms(run, top),
+        run.y if top is LabeledRBM else None,
+        optimizer=optimizer,
+        batch_size=BATCH,
+        epochs=epochs,
+        verbose=2,
+        callbacks=lambda rbm: run.callbacks(rbm.name),
+    )
+
+
+def dense_layers(network):
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+
+
+def random_classifier(seed, **dropout):
+    """The same network with the weights that Keras gives dense layers."""
+    rbms = [RBM(size, seed=0) for size in SIZES]
+    rbms[0].build([784])
+    network = DeepBeliefNetwork(rbms).classifier(10, **dropout)
+    for i, layer in enumerate(dense_layers(network)):
+        layer.kernel.assign(keras.initializers.GlorotUniform(100 * seed + i)(layer.kernel.shape))
+        layer.bias.assign(np.zeros(layer.bias.shape))
+    return network
+
+
+def fine_tuned(network, x, y, run, name, epochs, rate=1e-3, batch_size=BATCH):
+    """`network` after `epochs` of backpropagation by Adam, its rate falling to 0."""
+    last = dense_layers(network)[-1]
+    last.kernel.assign(np.zeros(last.kernel.shape))
+    batches = Shuffled(x, y, batch_size, run.seed)
+    optimizer = decaying(keras.optimizers.Adam, rate, epochs * len(batches))
+    network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    run.fit(network, batches, epochs, name)
+    return network
+
+
+# ---------------------------------------------------------------- setups
+
+
+def features(run):
+    """Logistic regression on the hidden probabilities of one RBM."""
+    rbm = RBM(2000, seed=run.seed)
+    rbm.adapt(run.x)
+    images = Shuffled(run.x, None, BATCH, run.seed)
+    model = ContrastiveDivergence(rbm)
+    model.compile(decaying(keras.optimizers.SGD, 0.05, EPOCHS * len(images), momentum=0.9))
+    model.build((None, 784))
+    run.fit(model, images, EPOCHS, "features")
+    regression = LogisticRegression(C=0.1, max_iter=300)
+    regression.fit(model.predict(run.x, verbose=0), run.y)
+    network = keras.Sequential(
+        [
+            keras.layers.Input((784,)),
+            keras.layers.Dense(rbm.number_hidden_units, "sigmoid"),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
+    weights = [rbm.w_rec, rbm.hb, regression.coef_.T, regression.intercept_]
+    network.set_weights([np.asarray(w) for w in weights])
+    return network
+
+
+def pretrained(run):
+    return fine_tuned(stack(run).classifier(10), run.x, run.y, run, "pretrained", epochs=30)
+
+
+def random(run):
+    """As many epochs as the three layers of the stack and its fine-tuning had together."""
+    return fine_tuned(random_classifier(run.seed), run.x, run.y, run, "random", epochs=120)
+
+
+def dropout(run):
+    network = stack(run).classifier(10, dropout=0.5, input_dropout=0.2)
+    return fine_tuned(network, run.x, run.y, run, "dropout", epochs=120)
+
+
+def random_dropout(run):
+    """As many epochs as the stack and its fine-tuning with dropout had together."""
+    network = random_classifier(run.seed, dropout=0.5, input_dropout=0.2)
+    return fine_tuned(network, run.x, run.y, run, "random_dropout", epochs=210)
+
+
+def up_down(run):
+    """All layers at once by contrastive wake-sleep; the top RBM sees the labels."""
+    dbn = stack(run, LabeledRBM)
+    dbn.top.cd_steps = 3
+    batches = Shuffled(run.x, run.y, BATCH, run.seed)
+    model = WakeSleep(dbn)
+    model.compile(decaying(keras.optimizers.SGD, 0.1, 100 * len(batches)))
+    run.fit(model, batches, 100, "up_down")
+    return dbn
+
+
+SETUPS = {s.__name__: s for s in [features, pretrained, random, dropout, random_dropout, up_down]}
+
+
+# ---------------------------------------------------------------- few labels
+
+
+def few_labels(run, draws=5):
+    """{setup: {labels: networks}}; the stack learns from all images, the tuning from few labels."""
+    dbn = stack(run)
+    networks = {}
+    for number in LABELS:
+        for draw in range(draws):
+            rng = np.random.default_rng([run.seed, number, draw])
+            rows = np.concatenate(
+                [rng.choice(np.flatnonzero(run.y == k), number // 10, False) for k in range(10)]
+            )
+            rates = {"dropout": 0.5, "input_dropout": 0.2}
+            for setup, network in [
+                ("pretrained", dbn.classifier(10, **rates)),
+                ("random", random_classifier(run.seed, **rates)),
+            ]:
+                name = f"{setup}_{number}_{draw}"
+                networks[name] = fine_tuned(
+                    network, run.x[rows], run.y[rows], run, name,
+                    epochs=max(30, 60_000 // number), batch_size=min(BATCH, number // 10),
+                )  # fmt: skip
+    return networks
+
+
+# ---------------------------------------------------------------- results
+
+
+def error(network, x, y):
+    """Share of wrong classes."""
+    p = network.predict(x, batch_size=1000, verbose=0)
+    return float(np.mean(np.argmax(p, axis=1) != y))
+
+
+def report(work, test):
+    """Errors on the test images of every network in `work`."""
+    errors = {}
+    for folder in sorted(work.glob("final_*")):
+        for file in sorted(folder.glob("*.keras")):
+            network = keras.models.load_model(file, compile=False)
+            errors.setdefault(file.stem, {})[folder.name[6:]] = error(network, *test)
+    choices = [json.loads(line) for line in (work / "choices.jsonl").read_text().splitlines()]
+    result = {
+        "command": "python experiments/stacking_mnist.py report",
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+        "sizes": SIZES,
+        "test_error": errors,
+        "validation": choices,
+    }
+    file = Path(__file__).parent / "results" / "stacking.json"
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("setup", choices=[*SETUPS, "few_labels", "report"])
+    parser.add_argument("--work", type=Path, required=True, help="where checkpoints are kept")
+    parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--choose", action="store_true", help="hold out 10,000 training images")
+    options = parser.parse_args()
+    train, test = (as_arrays(part) for part in load_mnist("tfds", data_dir=options.data_dir))
+    if options.setup == "report":
+        return report(options.work, test)
+    run = Run(options, train)
+    if options.setup == "few_labels":
+        networks = few_labels(run)
+    else:
+        networks = {options.setup: SETUPS[options.setup](run)}
+    for name, network in networks.items():
+        network.save(run.folder / f"{name}.keras")
+        if run.choose:
+            line = {"setup": name, "seed": run.seed, "error": error(network, *run.held_out)}
+            print(line)
+            with (options.work / "choices.jsonl").open("a") as lines:
+                lines.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""From one layer to many: RBMs trained one on another, and the deep belief network they make.
+
+Chapter 9 derives why a further layer can raise the likelihood, and what is computed here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from rbm_tutorial.backend import as_graph
+from rbm_tutorial.labeled import LabeledRBM, one_hot
+from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval, cross_entropy
+from rbm_tutorial.training import ContrastiveDivergence
+
+
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class DeepBeliefNetwork(keras.Model):
+    """p(v, h¹, …, hᴸ) = p(v | h¹) p(h¹ | h²) ⋯ p(hᴸ⁻¹, hᴸ): an RBM above layers that point down.
+
+    Args:
+        rbms: the layers from bottom to top, at least two; the hidden units of each are the visible
+            units of the next, beside the label units if the top is a `LabeledRBM`. The top must be
+            tied. Of the others, tied ones are untied, so that `w_rec` recognizes, in
+            q(hˡ | hˡ⁻¹), and `w_gen` generates, in p(hˡ⁻¹ | hˡ). Layers that were not built are
+            built, if the first of them knows its `number_visible_units`.
+
+    Attributes:
+        lower: the layers below the top, untied.
+        top: the RBM p(hᴸ⁻¹, hᴸ), tied.
+
+    Input shape: (batch, visible), values in [0, 1].
+    Output shape: (batch, hidden units of the top), the features at the end of a pass up in which
+    each layer sees the probabilities of the one below; or, if the top sees labels, (batch,
+    classes), p(y | hᴸ⁻¹) there. Draws nothing.
+
+    Raises: `ValueError` for fewer than two layers, widths that do not match or an untied top.
+    Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006).
+    """
+
+    def __init__(self, rbms: Sequence[RBM], **kwargs):
+        rbms = list(rbms)
+        if len(rbms) < 2 or not all(isinstance(rbm, RBM) for rbm in rbms):
+            raise ValueError(
+                "`rbms` must be at least two RBMs, from bottom to top. "
+                f"Received: {[type(rbm).__name__ for rbm in rbms]}"
+            )
+        if any(isinstance(rbm, LabeledRBM) for rbm in rbms[:-1]):
+            raise ValueError("Only the last of `rbms` can see labels. Received one below it.")
+        rbms[-1].require_tied("DeepBeliefNetwork")
+        _build_in_turn(rbms)
+        super().__init__(**kwargs)
+        self.lower = [rbm.untie() if rbm.tied else rbm for rbm in rbms[:-1]]
+        self.top = rbms[-1]
+        self.built = True
+
+    @property
+    def number_classes(self) -> int:
+        """Number of classes that the top RBM sees; 0 if it sees no labels."""
+        return getattr(self.top, "number_classes", 0)
+
+    def call(self, x):
+        for rbm in self.lower:
+            x = rbm.forward(x)
+        return self.top.class_probabilities(x) if self.number_classes else self.top.forward(x)
+
+    def reconstruction_logits(self, x):
+        """Logits of x after probabilities went up through the lower layers and down again."""
+        for rbm in self.lower:
+            x = rbm.forward(x)
+        for rbm in reversed(self.lower[1:]):
+            x = rbm.reverse(x)
+        return self.lower[0]._visible_logits(x)
+
+    def sample_up(self, x):
+        """Draw [x, h¹, …, hᴸ⁻¹] by recognition, each from q(hˡ | hˡ⁻¹) given the one below it."""
+        states = [x]
+        for rbm in self.lower:
+            states.append(rbm.sample_h(states[-1]))
+        return states
+
+    def sample_down(self, h):
+        """Draw [v, h¹, …, hᴸ⁻¹] by generation, each from p(hˡ⁻¹ | hˡ), given the last of them."""
+        states = [h]
+        for rbm in reversed(self.lower):
+            states.insert(0, rbm.sample_v(states[0]))
+        return states
+
+    def generate(self, number: int | None = None, labels=None, steps: int = 1000):
+        """Draw from the top RBM by Gibbs sampling, then down: → p(v=1 | h¹), (number, visible).
+
+        Args:
+            number: of images; not needed with `labels`.
+            labels: (number,) integers: the classes of the images, to which the label units are
+                fixed throughout. Needs a `LabeledRBM` on top.
+            steps: Gibbs steps of the top RBM, from units drawn by their biases alone.
+
+        Raises: `ValueError` for labels without label units, or counts below 1.
+        """
+        check_count("steps", steps)
+        if labels is not None and not self.number_classes:
+            raise ValueError(
+                "`labels` need a LabeledRBM on top. Received labels, the top sees none."
+            )
+        number = number if labels is None else len(labels)
+        check_count("number", number)
+        top = self.top
+
+        def clamped(visible):
+            return visible if labels is None else top.join(top.split(visible)[0], labels)
+
+        gibbs_step = as_graph(lambda visible: clamped(top.forward_gibbs(visible, steps=1)))
+        visible = clamped(top.sample_v(np.zeros((number, top.number_hidden_units))))
+        for _ in range(steps):
+            visible = gibbs_step(visible)
+        h = top.split(visible)[0] if self.number_classes else visible
+        for rbm in reversed(self.lower[1:]):
+            h = rbm.sample_v(h)
+        return self.lower[0].reverse(h)
+
+    def classifier(
+        self, number_classes: int, dropout: float = 0.0, input_dropout: float = 0.0
+    ) -> keras.Sequential:
+        """The pass up as an ordinary network of dense layers, with a new softmax layer on top.
+
+        Its weights are copies of recognition weights and hidden biases, those of the top RBM
+        included, unless that sees labels. `input_dropout` and `dropout`
+        are the rates at which inputs and hidden units are dropped while it is fine-tuned. Keras
+        scales up what is left, so that weights need no scaling.
+        """
+        check_count("number_classes", number_classes)
+        rbms = self.lower if self.number_classes else [*self.lower, self.top]
+        layers = [keras.layers.Input((rbms[0].number_visible_units,))]
+        rates = [input_dropout] + [dropout] * len(rbms)
+        for rbm, rate in zip(rbms, rates):
+            layers += [keras.layers.Dropout(rate)] if rate else []
+            layers += [keras.layers.Dense(rbm.number_hidden_units, activation="sigmoid")]
+        layers += [keras.layers.Dropout(dropout)] if dropout else []
+        network = keras.Sequential([*layers, keras.layers.Dense(number_classes, "softmax")])
+        dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+        for layer, rbm in zip(dense, rbms):
+            layer.kernel.assign(ops.copy(rbm.w_rec))
+            layer.bias.assign(ops.copy(rbm.hb))
+        return network
+
+    def get_config(self):
+        rbms = [keras.saving.serialize_keras_object(rbm) for rbm in [*self.lower, self.top]]
+        return {**super().get_config(), "rbms": rbms}
+
+    @classmethod
+    def from_config(cls, config):
+        rbms = [keras.saving.deserialize_keras_object(rbm) for rbm in config["rbms"]]
+        return cls(**{**config, "rbms": rbms})
+
+
+def _build_in_turn(rbms):
+    """Build each layer on the one below, and check that those which are built fit."""
+    width = rbms[0].number_visible_units
+    if width is None:
+        raise ValueError(
+            "The first of `rbms` must know its `number_visible_units`. Received an unbuilt RBM."
+        )
+    for rbm in rbms:
+        width += getattr(rbm, "number_classes", 0)
+        if rbm.number_visible_units not in (None, width):
+            raise ValueError(
+                f"Each of `rbms` must have as many visible units as the one below has hidden units "
+                f"(and classes), here {width}. Received: {rbm.number_visible_units}"
+            )
+        if not rbm.built:
+            rbm.build((None, width))
+        width = rbm.number_hidden_units
+
+
+class _StatesAbove(keras.utils.PyDataset):
+    """Batches of states drawn from q(hˡ | x), beside one-hot labels if there are any.
+
+    States and order depend on `seed` and on the epoch alone, so that a run can be resumed.
+    """
+
+    def __init__(self, x, lower, labels, batch_size, seed):
+        super().__init__()
+        self.x, self.labels = x, labels
+        self.lower = [keras.Sequential([rbm]) for rbm in lower]
+        self.batch_size, self.seed = batch_size, seed or 0
+        self.start(0)
+
+    def start(self, epoch):
+        rng = np.random.default_rng([self.seed, epoch])
+        states = self.x
+        for layer in self.lower:
+            p = layer.predict(states, batch_size=1000, verbose=0)
+            states = np.float32(rng.random(p.shape, "float32") < p)
+        if self.labels is not None:
+            states = np.concatenate([states, self.labels], axis=1)
+        self.states = states[rng.permutation(len(states))]
+
+    def __len__(self):
+        return -(-len(self.states) // self.batch_size)
+
+    def __getitem__(self, i):
+        return self.states[i * self.batch_size : (i + 1) * self.batch_size]
+
+
+class _Start(keras.callbacks.Callback):
+    """Tell the states which epoch begins."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.states = states
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.states.start(epoch)
+
+
+def _momentum(rbm):
+    return keras.optimizers.SGD(rbm.learning_rate, momentum=0.5)
+
+
+def train_stack(
+    x,
+    rbms: Sequence[RBM],
+    labels=None,
+    optimizer: Callable = _momentum,
+    persistent_chains: int = 0,
+    centered: bool = False,
+    batch_size: int = 100,
+    callbacks: Callable = lambda rbm: [],
+    **fit,
+) -> DeepBeliefNetwork:
+    """Train RBMs greedily, each on the states of the one below it, and stack them.
+
+    Layer l learns, by `ContrastiveDivergence`, states drawn from q(hˡ⁻¹ | x) for the images x, anew
+    in each epoch: chapter 9 shows when that raises a bound on the likelihood of the network.
+
+    Args:
+        x: array (examples, visible), values in [0, 1].
+        rbms: the layers from bottom to top, such as `[RBM(500), RBM(500), RBM(2000)]`. They are
+            trained in place, those that are built from the weights that they have, the others from
+            small ones and the biases of `adapt`. The lower ones are untied only in the network.
+        labels: (examples,) integers, if the last of `rbms` is a `LabeledRBM`.
+        optimizer: makes of an RBM the optimizer that trains it. By default gradient descent at
+            the layer's `learning_rate`, with a momentum of 0.5.
+        persistent_chains, centered: as for `ContrastiveDivergence`.
+        batch_size: examples in each update.
+        callbacks: makes of an RBM the list of Keras callbacks for its training.
+        **fit: as for `fit`: `epochs`, `verbose` … for each of the layers.
+
+    The order of examples and the states depend on the seed of the layer and on the epoch.
+
+    Raises: `ValueError` for empty data, values outside [0, 1], labels without a layer that sees
+        them or the reverse.
+    Source: Hinton, Osindero & Teh (2006), section 4.
+    """
+    rbms, x = list(rbms), np.asarray(x, "float32")
+    check_count("batch_size", batch_size)
+    if len(rbms) < 2:
+        raise ValueError(f"`rbms` must be at least two RBMs. Received: {len(rbms)}")
+    if len(x) == 0:
+        raise ValueError("`x` must hold at least one example. Received no example.")
+    checked_unit_interval(x)
+    labels = _checked_labels(labels, rbms[-1], len(x))
+    for depth, rbm in enumerate(rbms):
+        y = labels if rbm is rbms[-1] else None
+        states = _StatesAbove(x, rbms[:depth], y, batch_size, rbm.seed)
+        if not rbm.built:
+            rbm.adapt(states.states)
+        model = ContrastiveDivergence(rbm, persistent_chains, centered)
+        model.compile(optimizer(rbm))
+        model.build((None, rbm.number_visible_units))
+        model.fit(states, shuffle=False, callbacks=[*callbacks(rbm), _Start(states)], **fit)
+    return DeepBeliefNetwork(rbms)
+
+
+def _checked_labels(labels, top, number):
+    """Their one-hot form, `None` for none, if they fit the top."""
+    if isinstance(top, LabeledRBM) != (labels is not None):
+        raise ValueError(
+            "`labels` are for a LabeledRBM at the end of `rbms`, which needs them. Received: "
+            f"{'no labels' if labels is None else 'labels'}, and a {type(top).__name__}"
+        )
+    if labels is None:
+        return None
+    if len(labels) != number:
+        raise ValueError(
+            f"`labels` must hold one label for each example of `x`, {number}. "
+            f"Received: {len(labels)}"
+        )
+    return np.asarray(one_hot(labels, top.number_classes))
+
+
+def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):
+    """Estimate  E_q[log p(x, h) - log q(h | x)] ≤ log p(x): (batch, visible) → (batch,) nats.
+
+    h = (h¹, …, hᴸ⁻¹) is drawn once by recognition, and hᴸ is summed out. The mean over draws is the
+    bound, which falls short of log p(x) by KL(q(h | x) ‖ p(h | x)). Draws random numbers.
+
+    Args:
+        dbn: the network; its top must see no labels.
+        x: (batch, visible), binary images.
+        log_z: log partition function of `dbn.top`, as from `ais_log_partition`.
+
+    Raises: `ValueError` for wrong shapes, values outside [0, 1] or a top that sees labels.
+    Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008).
+    """
+    if dbn.number_classes:
+        raise ValueError("`dbn` must be a model of images alone. Received a top that sees labels.")
+    below = checked_unit_interval(ops.convert_to_tensor(x, dtype="float32"))
+    bound = -log_z
+    for rbm in dbn.lower:
+        logits = rbm._hidden_logits(below)
+        h = rbm._bernoulli(ops.sigmoid(logits))
+        log_p = -cross_entropy(below, rbm._visible_logits(h))
+        log_q = -cross_entropy(h, logits)
+        bound, below = bound + log_p - log_q, h
+    return bound - dbn.top.free_energy(below)

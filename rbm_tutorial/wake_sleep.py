@@ -1,0 +1,108 @@
+"""Wake-sleep for a deep belief network as a Keras model: all layers learn at once.
+
+Chapter 5 derives the delta rules for one layer, chapter 9 uses them on a stack.
+"""
+
+import keras
+from keras import ops
+
+from rbm_tutorial.backend import replicas
+from rbm_tutorial.rbm import checked_unit_interval, cross_entropy
+from rbm_tutorial.stack import DeepBeliefNetwork
+from rbm_tutorial.training import ContrastiveDivergence, batch_mean
+
+
+def generation_cost(rbm, below, above):
+    """-log p(below | above), mean over the batch, nats: minus its gradient is the *wake* rule."""
+    return batch_mean(cross_entropy(below, rbm._visible_logits(above)))
+
+
+def recognition_cost(rbm, below, above):
+    """-log q(above | below), mean over the batch, nats: minus its gradient is the *sleep* rule."""
+    return batch_mean(cross_entropy(above, rbm._hidden_logits(below)))
+
+
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class WakeSleep(ContrastiveDivergence):
+    """Contrastive divergence in the top RBM of a deep belief network, delta rules below it.
+
+    *Wake*: from states drawn upwards, h ~ q(h | x), the generative weights learn to predict each
+    layer from the one above it,  Δw_gen ∝ ⟨hˡ (hˡ⁻¹ - p(hˡ⁻¹=1 | hˡ))⟩.
+    *Top*: contrastive divergence of hᴸ⁻¹, with the label if there is one.
+    *Sleep*: from states drawn downwards, from where its Gibbs steps end, the recognition weights
+    learn to predict each layer from the one below it,  Δw_rec ∝ ⟨hˡ⁻¹ (hˡ - q(hˡ=1 | hˡ⁻¹))⟩.
+
+    The rules are gradients of cross-entropies, and local: states are constants, so that each weight
+    learns from its own two layers alone.
+
+    Args:
+        dbn: the network to train.
+        persistent_chains: 0 for the *up-down* algorithm, in which dreams begin `dbn.top.cd_steps`
+            Gibbs steps away from the data; or the number of chains of the top RBM, carried from
+            update to update, from whose states dreams begin, as in wake-sleep proper.
+        centered: as for `ContrastiveDivergence`, of the top RBM.
+
+    `fit` and `evaluate` take x, (batch, visible) in [0, 1], and, if and only if the top sees
+    labels, integer labels y, (batch,). They report `reconstruction_cost`, that of x after
+    probabilities went up to hᴸ⁻¹ and down again, in nats, and with labels `accuracy`. In
+    evaluation, which draws nothing, the loss is that cost; in training it is the sum of all
+    objectives, and `free_energy` is that of hᴸ⁻¹ in the top RBM.
+
+    Raises: `ValueError` for another `dbn` or labels that do not fit it; else as
+        `ContrastiveDivergence`.
+    Source: Hinton, Dayan, Frey & Neal, The wake-sleep algorithm (1995); Hinton, Osindero & Teh
+    (2006), section 5 and appendix B.
+    """
+
+    def __init__(
+        self,
+        dbn: DeepBeliefNetwork,
+        persistent_chains: int = 0,
+        centered: bool = False,
+        **kwargs,
+    ):
+        if not isinstance(dbn, DeepBeliefNetwork):
+            raise ValueError(f"`dbn` must be a DeepBeliefNetwork. Received: {type(dbn).__name__}")
+        super().__init__(dbn.top, persistent_chains, centered, **kwargs)
+        self.dbn = dbn
+        self.accuracy_tracker = keras.metrics.Mean(name="accuracy") if dbn.number_classes else None
+
+    def call(self, x):
+        return self.dbn(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        dbn, top = self.dbn, self.dbn.top
+        if (y is None) == bool(dbn.number_classes):
+            wanted = "integer labels `y`" if dbn.number_classes else "no labels"
+            raise ValueError(f"This network learns from `x` and {wanted}. Received: y={y}")
+        x = checked_unit_interval(ops.cast(x, top.vb.dtype))
+        cost = self._track(x, y, y_pred)
+        if not training:
+            return cost / replicas()
+        awake = dbn.sample_up(x)
+        loss, v_k = self.contrast(awake[-1] if y is None else top.join(awake[-1], y))
+        dream = dbn.sample_down(ops.stop_gradient(v_k if y is None else top.split(v_k)[0]))
+        for depth, rbm in enumerate(dbn.lower):
+            loss += generation_cost(rbm, awake[depth], awake[depth + 1])
+            loss += recognition_cost(rbm, dream[depth], dream[depth + 1])
+        return (loss + sum(self.losses)) / replicas()
+
+    def _track(self, x, y, y_pred):
+        cost = cross_entropy(x, self.dbn.reconstruction_logits(x))
+        self.reconstruction_tracker.update_state(cost)
+        if y is not None:
+            hits = keras.metrics.sparse_categorical_accuracy(y, y_pred)
+            self.accuracy_tracker.update_state(hits)
+        return batch_mean(cost)
+
+    def _monitor(self, x, h, free_energy):
+        self.free_energy_tracker.update_state(free_energy)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["rbm"]
+        return {**config, "dbn": keras.saving.serialize_keras_object(self.dbn)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "dbn": keras.saving.deserialize_keras_object(config["dbn"])})

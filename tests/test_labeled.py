@@ -1,0 +1,156 @@
+"""The RBM that sees labels, against all states in which exactly one label unit is on."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import REFUSED_WHEN_COMPILED, parameters_of, states
+from scipy import stats
+
+from rbm_tutorial import ContrastiveDivergence
+from rbm_tutorial.labeled import LabeledRBM, one_hot
+from rbm_tutorial.likelihood import (
+    ais_log_partition,
+    exact_log_partition,
+    pseudo_log_likelihood,
+)
+
+IMAGES = np.repeat(states(3), 4, axis=0)  # every image with every one of four labels
+LABELS = np.tile(np.arange(4), 8)
+VISIBLE = np.concatenate([IMAGES, np.eye(4)[LABELS]], axis=1)
+HIDDEN = states(2)
+
+
+def labeled(kind=LabeledRBM):
+    rbm = kind(2, number_classes=4, seed=0)
+    rbm.build([7])
+    rng = np.random.default_rng(0)
+    for parameter in (rbm.w_rec, rbm.vb, rbm.hb):
+        parameter.assign(rng.normal(scale=1.0, size=parameter.shape))
+    return rbm
+
+
+@pytest.fixture
+def rbm():
+    return labeled()
+
+
+@pytest.fixture
+def joint(rbm):
+    """p(v, y, h), (32, 4), in float64."""
+    w, vb, hb = parameters_of(rbm)
+    weights = np.exp((VISIBLE @ vb)[:, None] + HIDDEN @ hb + VISIBLE @ w @ HIDDEN.T)
+    return weights / weights.sum()
+
+
+def test_conditionals_are_those_of_the_joint_distribution(rbm, joint):
+    given_h = (joint / joint.sum(axis=0)).T @ VISIBLE
+    np.testing.assert_allclose(rbm.reverse(HIDDEN), given_h, atol=1e-6)
+    given_v = (joint / joint.sum(axis=1, keepdims=True)) @ HIDDEN
+    np.testing.assert_allclose(rbm.forward(VISIBLE), given_v, atol=1e-6)
+
+
+def test_classifies_as_bayes_rule_does(rbm, joint):
+    p = joint.sum(axis=1).reshape(8, 4)
+    expected = p / p.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(rbm.class_probabilities(states(3)), expected, atol=1e-6)
+
+
+def p_value(rbm, joint):
+    ends = np.asarray(rbm.forward_gibbs(np.tile(VISIBLE, (400, 1)), 40))
+    assert np.all(ends[:, 3:].sum(axis=1) == 1)
+    number = (ends[:, :3] @ [4, 2, 1] * 4 + ends[:, 3:].argmax(axis=1)).astype(int)
+    counts = np.bincount(number, minlength=32)
+    return stats.chisquare(counts, counts.sum() * joint.sum(axis=1)).pvalue
+
+
+def test_gibbs_samples_follow_the_enumerated_distribution(rbm, joint):
+    assert p_value(rbm, joint) > 1e-3
+
+
+class BinaryLabels(LabeledRBM):
+    """Wrong: draws a label with the probabilities of binary units, made to sum to 1."""
+
+    def reverse(self, h):
+        v, y = self.split(keras.ops.sigmoid(self._visible_logits(h)))
+        y = y / keras.ops.sum(y, axis=1, keepdims=True)
+        return keras.ops.concatenate([v, y], axis=1)
+
+
+def test_a_wrong_sampler_fails_the_same_test(joint):
+    assert p_value(labeled(BinaryLabels), joint) < 1e-9
+
+
+def test_reconstruction_cost_is_the_cross_entropy_of_pixels_and_label(rbm):
+    y = np.asarray(rbm.reverse(rbm.forward(VISIBLE)), "float64")
+    pixels = VISIBLE[:, :3] * np.log(y[:, :3]) + (1 - VISIBLE[:, :3]) * np.log(1 - y[:, :3])
+    label = (VISIBLE[:, 3:] * np.log(y[:, 3:])).sum(axis=1)
+    expected = -(pixels.sum(axis=1) + label).mean()
+    assert float(rbm.reconstruction_cost(VISIBLE)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_learns_to_classify_what_it_is_shown():
+    """Labels are the number of the only pixel that is on, four pixels."""
+    labels = np.random.default_rng(0).integers(4, size=400)
+    rbm = LabeledRBM(8, number_classes=4, seed=0)
+    x = np.concatenate([np.eye(4)[labels]] * 2, axis=1).astype("float32")
+    rbm.adapt(x)
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(0.5))
+    model.fit(x, epochs=30, verbose=0)
+    assert np.diag(rbm.class_probabilities(np.eye(4))).min() > 0.9
+
+
+def test_adapt_gives_labels_their_frequencies():
+    labels = np.array([0, 0, 0, 1])
+    rbm = LabeledRBM(2, number_classes=2, seed=0)
+    rbm.adapt(np.concatenate([np.array([[1], [0], [0], [0]]), np.eye(2)[labels]], axis=1))
+    rbm.w_rec.assign(np.zeros((3, 2)))
+    np.testing.assert_allclose(rbm.reverse(np.zeros((1, 2))), [[0.25, 0.75, 0.25]], rtol=1e-5)
+
+
+def test_joins_and_splits(rbm):
+    joined = rbm.join(IMAGES.astype("float32"), LABELS)
+    np.testing.assert_array_equal(joined, VISIBLE)
+    v, y = rbm.split(joined)
+    np.testing.assert_array_equal(v, IMAGES)
+    np.testing.assert_array_equal(np.argmax(y, axis=1), LABELS)
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 4]), np.array([-1, 0])])
+def test_refuses_labels_of_no_class(labels):
+    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"must lie in 0 … 3"):
+        one_hot(labels, 4)
+
+
+@pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.eye(2, dtype=int)])
+def test_refuses_labels_that_are_no_integers(labels):
+    with pytest.raises(ValueError, match="must be integers"):
+        one_hot(labels, 4)
+
+
+def test_refuses_one_class_and_no_pixels():
+    with pytest.raises(ValueError, match="at least 2"):
+        LabeledRBM(2, number_classes=1)
+    with pytest.raises(ValueError, match="beside the 10 of the label"):
+        LabeledRBM(2).build([10])
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        exact_log_partition,
+        ais_log_partition,
+        lambda rbm: pseudo_log_likelihood(rbm, VISIBLE),
+    ],
+)
+def test_likelihoods_of_binary_units_refuse_it(rbm, measure):
+    with pytest.raises(ValueError, match="LabeledRBM"):
+        measure(rbm)
+
+
+def test_saved_and_loaded(tmp_path, rbm):
+    keras.Sequential([keras.Input((7,)), rbm]).save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras").layers[0]
+    np.testing.assert_array_equal(
+        restored.class_probabilities(states(3)), rbm.class_probabilities(states(3))
+    )

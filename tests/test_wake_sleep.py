@@ -1,0 +1,248 @@
+"""Wake-sleep on a network of 4, 3, 3 and 2 units: its updates against the enumerated objectives."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import REFUSED_WHEN_COMPILED, enumerate_machine, parameters_of, states
+from test_stack import (
+    down_tables,
+    exact_bound,
+    labeled_network,
+    network,
+    up_tables,
+)
+
+from rbm_tutorial import RBM, bars_and_stripes
+from rbm_tutorial import wake_sleep as module
+from rbm_tutorial.labeled import LabeledRBM
+from rbm_tutorial.stack import train_stack
+from rbm_tutorial.wake_sleep import WakeSleep
+
+DATA = states(4)[[3, 3, 9, 14]]
+P_DATA = np.bincount([3, 3, 9, 14], minlength=16) / 4
+
+
+def log_products(logits, bits):
+    """log Π σ(±l) of every row of bits for every row of logits: (rows, states)."""
+    bits = tf.constant(bits)
+    return tf.matmul(logits, bits, transpose_b=True) - tf.reduce_sum(
+        tf.nn.softplus(logits), axis=1, keepdims=True
+    )
+
+
+def exact_gradients(dbn, top_steps):
+    """Gradients of  -E_data E_q log p(x, h)  and  -E_dream log q(h | v),  by autodiff.
+
+    Dreams begin in the top RBM `top_steps` Gibbs steps from the data, or in equilibrium if `None`;
+    so does the negative phase of the top RBM.
+    """
+    layers = [*dbn.lower, dbn.top]
+    variables = {
+        f"{depth} {name}": tf.Variable(np.asarray(value, "float64"))
+        for depth, rbm in enumerate(layers)
+        for name, value in {
+            "w_rec": rbm.w_rec, "w_gen": rbm.w_gen, "hb": rbm.hb, "vb": rbm.vb,
+        }.items()
+    }  # fmt: skip
+    top = enumerate_machine(*parameters_of(dbn.top))
+    ups, downs = up_tables(dbn), down_tables(dbn)
+    at_top = P_DATA @ ups[0] @ ups[1]
+    dream_top = top.p_v
+    if top_steps is not None:
+        given_v = top.joint / top.joint.sum(axis=1, keepdims=True)
+        given_h = (top.joint / top.joint.sum(axis=0)).T
+        dream_top = at_top @ np.linalg.matrix_power(given_v @ given_h, top_steps)
+    awake = [P_DATA[:, None] * ups[0], (P_DATA @ ups[0])[:, None] * ups[1]]  # (hˡ⁻¹, hˡ)
+    dream = [((dream_top @ downs[1])[:, None] * downs[0]).T, (dream_top[:, None] * downs[1]).T]
+    with tf.GradientTape() as tape:
+        loss = 0.0
+        for depth, (wake_pairs, sleep_pairs) in enumerate(zip(awake, dream)):
+            w_rec, w_gen, hb, vb = (
+                variables[f"{depth} {name}"] for name in ("w_rec", "w_gen", "hb", "vb")
+            )
+            below, above = states(vb.shape[0]), states(hb.shape[0])
+            log_p = log_products(tf.matmul(above, w_gen) + vb, below)
+            log_q = log_products(tf.matmul(below, w_rec) + hb, above)
+            loss -= tf.reduce_sum(wake_pairs.T * log_p) + tf.reduce_sum(sleep_pairs * log_q)
+        w, hb, vb = (variables[f"{len(dbn.lower)} {name}"] for name in ("w_rec", "hb", "vb"))
+        free_energy = -tf.linalg.matvec(top.v, vb) - tf.reduce_sum(
+            tf.nn.softplus(tf.matmul(top.v, w) + hb), axis=1
+        )
+        loss += tf.tensordot(at_top - dream_top, free_energy, 1)
+    gradients = tape.gradient(loss, variables)
+    return {name: value.numpy() for name, value in gradients.items() if value is not None}
+
+
+def equilibrium(rbm, chains, seed):
+    p = enumerate_machine(*parameters_of(rbm)).p_v
+    rng = np.random.default_rng(seed)
+    return states(rbm.number_visible_units)[rng.choice(len(p), chains, p=p)]
+
+
+def standard_scores(persistent, repeats=40):
+    """Of the mean update from `repeats` batches against the exact gradients, for each parameter."""
+    dbn = network()
+    dbn.top.cd_steps = 2
+    model = WakeSleep(dbn, persistent_chains=2000 if persistent else 0)
+    model.compile(keras.optimizers.SGD(1.0))
+    model.build((None, 4))
+    x = np.tile(DATA, (500, 1)).astype("float32")
+    start = model.get_weights()
+    seeds = [rbm.seed_generator.state for rbm in [*dbn.lower, dbn.top]]
+    updates = {}
+    for repeat in range(repeats):
+        model.set_weights(start)
+        for depth, seed in enumerate(seeds):
+            seed.assign([100 * repeat + depth, 0])
+        if persistent:
+            model.chains.assign(equilibrium(dbn.top, 2000, repeat))
+        before = named_weights(dbn)
+        model.fit(x, batch_size=len(x), shuffle=False, verbose=0)
+        for name, value in named_weights(dbn).items():
+            updates.setdefault(name, []).append(before[name] - value)
+    exact = exact_gradients(network(), None if persistent else 2)
+    assert exact.keys() == updates.keys()
+    scores = {}
+    for name, values in updates.items():
+        values = np.array(values, "float64")
+        standard_error = values.std(axis=0, ddof=1) / np.sqrt(repeats)
+        scores[name] = np.max(abs(values.mean(axis=0) - exact[name]) / standard_error)
+    return scores
+
+
+def named_weights(dbn):
+    named = {}
+    for depth, rbm in enumerate([*dbn.lower, dbn.top]):
+        names = ["w_rec", "hb", "vb"] if rbm.tied else ["w_rec", "w_gen", "hb", "vb"]
+        named |= {f"{depth} {name}": np.array(getattr(rbm, name)) for name in names}
+    return named
+
+
+@pytest.mark.parametrize("persistent", [False, True], ids=["up-down", "wake-sleep"])
+def test_updates_have_the_exact_gradients_for_their_expectation(persistent):
+    scores = standard_scores(persistent)
+    assert max(scores.values()) < 6, scores
+
+
+def no_data_term(rbm, below, above):
+    """Wrong: what is generated is compared with what was generated, never with the data."""
+    return generation_cost(rbm, rbm.sample_v(above), above)
+
+
+def one_pass_for_both(rbm, below, above):
+    """Wrong: recognition learns from the states that recognition drew."""
+    return recognition_cost(rbm, below, rbm.sample_h(below))
+
+
+generation_cost, recognition_cost = module.generation_cost, module.recognition_cost
+
+
+def test_an_update_without_data_fails_the_same_test(monkeypatch):
+    monkeypatch.setattr(module, "generation_cost", no_data_term)
+    scores = standard_scores(persistent=False)
+    assert min(scores["0 w_gen"], scores["1 w_gen"]) > 20
+    assert max(scores["0 w_rec"], scores["2 w_rec"]) < 6
+
+
+def test_recognition_that_learns_from_itself_fails_the_same_test(monkeypatch):
+    monkeypatch.setattr(module, "recognition_cost", one_pass_for_both)
+    scores = standard_scores(persistent=False)
+    assert min(scores["0 w_rec"], scores["1 w_rec"]) > 20
+
+
+def bound_after_training(persistent=0, epochs=100):
+    """The exact bound on bars and stripes of 2×2 pixels, before and after 3,000 updates."""
+    x, frequencies = bars_and_stripes(2)
+    x = np.repeat(x, np.round(12 * frequencies).astype(int), axis=0)
+    numbers = (x @ [8, 4, 2, 1]).astype(int)
+    dbn = network((4, 6, 4, 3), scale=0.1)
+    model = WakeSleep(dbn, persistent_chains=persistent)
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 30 * epochs, 0.0)
+    model.compile(keras.optimizers.SGD(schedule))
+    before = exact_bound(dbn)[numbers].mean()
+    x = np.tile(x, (50, 1)).astype("float32")
+    model.fit(x, batch_size=20, epochs=epochs, verbose=0)
+    return before, exact_bound(dbn)[numbers].mean()
+
+
+@pytest.mark.parametrize("persistent", [0, 200])
+def test_the_exact_bound_rises(persistent):
+    before, after = bound_after_training(persistent=persistent)
+    assert before == pytest.approx(-4 * np.log(2), abs=0.1)
+    assert after > before + 0.3
+
+
+def test_without_data_the_bound_does_not_rise(monkeypatch):
+    monkeypatch.setattr(module, "generation_cost", no_data_term)
+    before, after = bound_after_training()
+    assert after < before + 0.05
+
+
+# ---------------------------------------------------------------- with labels, and contracts
+
+
+def test_learns_labels_and_reports_accuracy():
+    """Labels are the number of the only pixel that is on, of four."""
+    labels = np.random.default_rng(0).integers(4, size=400)
+    x = np.eye(4, dtype="float32")[labels]
+    rbms = [RBM(12, seed=0, learning_rate=0.5), LabeledRBM(12, number_classes=4, seed=1)]
+    dbn = train_stack(x, rbms, labels, epochs=20, batch_size=10, verbose=0)
+    model = WakeSleep(dbn)
+    model.compile(keras.optimizers.SGD(0.2))
+    before = model.evaluate(x, labels, verbose=0, return_dict=True)
+    model.fit(x, labels, batch_size=20, epochs=60, verbose=0)
+    after = model.evaluate(x, labels, verbose=0, return_dict=True)
+    hits = np.mean(np.argmax(model.predict(x, verbose=0), axis=1) == labels)
+    assert after["accuracy"] == pytest.approx(hits)
+    assert hits > 0.95
+    assert after["reconstruction_cost"] < before["reconstruction_cost"]
+
+
+def test_evaluation_draws_nothing_and_reports_the_cost_of_a_pass_of_probabilities():
+    dbn = network()
+    model = WakeSleep(dbn)
+    model.compile("sgd")
+    states_before = [np.array(rbm.seed_generator.state) for rbm in [*dbn.lower, dbn.top]]
+    first, second = (model.evaluate(DATA, verbose=0, return_dict=True) for _ in range(2))
+    assert first == second
+    assert first["loss"] == pytest.approx(first["reconstruction_cost"])
+    h = dbn.lower[1].forward(dbn.lower[0].forward(DATA))
+    y = np.asarray(dbn.lower[0].reverse(dbn.lower[1].reverse(h)), "float64")
+    expected = -np.mean(np.sum(DATA * np.log(y) + (1 - DATA) * np.log(1 - y), axis=1))
+    assert first["reconstruction_cost"] == pytest.approx(expected, rel=1e-5)
+    for state, rbm in zip(states_before, [*dbn.lower, dbn.top]):
+        np.testing.assert_array_equal(rbm.seed_generator.state, state)
+
+
+@pytest.mark.parametrize("persistent", [0, 5])
+def test_saved_and_resumed_bit_for_bit(tmp_path, persistent):
+    whole, halves = (WakeSleep(network(), persistent) for _ in range(2))
+    for model in (whole, halves):
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    whole.fit(DATA, epochs=4, verbose=0, shuffle=False)
+    halves.fit(DATA, epochs=2, verbose=0, shuffle=False)
+    halves.save(tmp_path / "model.keras")
+    resumed = keras.models.load_model(tmp_path / "model.keras")
+    resumed.fit(DATA, epochs=2, verbose=0, shuffle=False)
+    for ours, theirs in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="must be a DeepBeliefNetwork"):
+        WakeSleep(network().top)
+    for dbn, y, named in [
+        (network(), np.zeros(4, int), "no labels"),
+        (labeled_network(), None, "integer labels"),
+    ]:
+        model = WakeSleep(dbn)
+        model.compile("sgd")
+        with pytest.raises(ValueError, match=named):
+            model.fit(DATA, y, verbose=0)
+    model = WakeSleep(labeled_network())
+    model.compile("sgd")
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+        model.fit(2 * DATA, np.zeros(4, int), verbose=0)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+        model.fit(DATA, np.full(4, 4), verbose=0)
