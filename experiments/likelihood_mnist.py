@@ -126,16 +126,17 @@ class EpochSeconds(keras.callbacks.Callback):
         self.seconds.append(time.monotonic() - self.start)
 
 
-def compiled_model(recipe, digits):
-    """An untrained model, its learning rate falling to 0 over `recipe.epochs` of `digits`."""
-    rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
-    rbm.adapt(digits.images)
+def compiled_model(recipe, digits, rbm=None):
+    """A model of a new RBM, its learning rate falling to 0 over `recipe.epochs` of `digits`."""
+    if rbm is None:
+        rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
+        rbm.adapt(digits.images)
     model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)
     schedule = keras.optimizers.schedules.PolynomialDecay(recipe.learning_rate, steps, 0.0)
     optimizer = keras.optimizers.SGD(schedule, use_ema=recipe.averaged, ema_momentum=0.999)
     model.compile(optimizer, steps_per_execution=50)
-    model.build((None, digits.images.shape[1]))
+    model.build((None, rbm.number_visible_units))
     return model
 
 

@@ -1,0 +1,79 @@
+"""An RBM as a step of a scikit-learn pipeline, where `BernoulliRBM` would stand.
+
+Nothing else in the package imports scikit-learn. For classifiers made of Keras models there is
+`keras.wrappers.SKLearnClassifier`; a step that learns without labels Keras does not wrap.
+"""
+
+import keras
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.training import ContrastiveDivergence
+
+
+class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """x → p(h=1 | x), (examples, visible) in [0, 1] → (examples, n_components), of a trained RBM.
+
+    Args:
+        n_components: number of hidden units.
+        learning_rate: step size of gradient descent.
+        momentum: of gradient descent.
+        batch_size: examples in each update.
+        n_iter: number of epochs.
+        persistent_chains: 0 for CD-1; n for PCD-1 with n chains, as `BernoulliRBM` with its
+            batch size.
+        verbose: as for `fit` of Keras.
+        random_state: integer that fixes weights and draws; `None` for other ones each time.
+
+    Attributes:
+        rbm_: the trained `RBM`.
+
+    Raises: `ValueError` for values outside [0, 1], as `ContrastiveDivergence` does.
+    """
+
+    def __init__(
+        self,
+        n_components=256,
+        learning_rate=0.1,
+        momentum=0.5,
+        batch_size=32,
+        n_iter=10,
+        persistent_chains=0,
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.persistent_chains = persistent_chains
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Train a new RBM on X, (examples, visible) in [0, 1]; labels `y` are not used."""
+        X = validate_data(self, X, dtype="float32")
+        rbm = RBM(self.n_components, seed=self.random_state)
+        rbm.adapt(X)
+        model = ContrastiveDivergence(rbm, self.persistent_chains)
+        model.compile(keras.optimizers.SGD(self.learning_rate, momentum=self.momentum))
+        rng = np.random.default_rng(self.random_state)
+        for _ in range(self.n_iter):
+            model.fit(
+                rng.permutation(X), batch_size=self.batch_size, shuffle=False, verbose=self.verbose
+            )
+        self.rbm_ = rbm
+        return self
+
+    def transform(self, X):
+        """p(h=1 | x) of each row."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype="float32", reset=False)
+        return np.asarray(self.rbm_.forward(X))
+
+    @property
+    def _n_features_out(self):  # for `get_feature_names_out`
+        return self.n_components

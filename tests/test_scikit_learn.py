@@ -1,0 +1,63 @@
+"""The RBM as a step of a pipeline."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from rbm_tutorial import RBM
+from rbm_tutorial.scikit_learn import RBMTransformer
+from rbm_tutorial.stack import DeepBeliefNetwork
+
+LABELS = np.random.default_rng(0).integers(4, size=200)
+IMAGES = np.repeat(np.eye(4)[LABELS], 2, axis=1)
+
+
+def test_learns_features_that_a_classifier_can_use():
+    transformer = RBMTransformer(16, learning_rate=0.5, n_iter=60, random_state=0)
+    pipeline = make_pipeline(transformer, LogisticRegression())
+    pipeline.fit(IMAGES, LABELS)
+    assert pipeline.score(IMAGES, LABELS) == 1.0
+    rbm = pipeline[0].rbm_
+    features = pipeline[0].transform(IMAGES)
+    assert features.shape == (200, 16)
+    np.testing.assert_array_equal(features, rbm.forward(IMAGES))
+    assert float(rbm.reconstruction_cost(IMAGES)) < 2.0  # pixels by themselves: 4.5
+
+
+def test_the_same_seed_gives_the_same_features():
+    transformer = RBMTransformer(3, n_iter=2, random_state=1, persistent_chains=5)
+    first, second = (clone(transformer).fit_transform(IMAGES) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    other = clone(transformer).set_params(random_state=2).fit_transform(IMAGES)
+    assert not np.allclose(first, other)
+
+
+def test_its_settings_can_be_searched():
+    pipeline = make_pipeline(RBMTransformer(n_iter=2, random_state=0), LogisticRegression())
+    search = GridSearchCV(pipeline, {"rbmtransformer__n_components": [2, 3]}, cv=2)
+    search.fit(IMAGES, LABELS)
+    names = search.best_estimator_[0].get_feature_names_out()
+    assert len(names) == search.best_params_["rbmtransformer__n_components"]
+
+
+def test_refuses_values_outside_the_unit_interval_and_other_widths():
+    with pytest.raises(ValueError, match="must lie in"):
+        RBMTransformer(2).fit(2 * IMAGES)
+    fitted = RBMTransformer(2, n_iter=1).fit(IMAGES)
+    with pytest.raises(ValueError, match="8 features"):
+        fitted.transform(IMAGES[:, :4])
+
+
+def test_keras_wraps_the_unrolled_stack():
+    def classifier(X, y):
+        dbn = DeepBeliefNetwork([RBM(8, number_visible_units=X.shape[1], seed=0), RBM(8, seed=1)])
+        network = dbn.classifier(y.shape[1])
+        network.compile(keras.optimizers.Adam(0.05), "categorical_crossentropy")
+        return network
+
+    wrapped = keras.wrappers.SKLearnClassifier(classifier, fit_kwargs={"epochs": 30, "verbose": 0})
+    assert wrapped.fit(IMAGES, LABELS).score(IMAGES, LABELS) == 1.0
