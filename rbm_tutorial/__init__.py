@@ -1,15 +1,21 @@
 """Restricted Boltzmann Machines as Keras layers: the package behind the book."""
 
 from rbm_tutorial.data import as_arrays, bars_and_stripes, binarize, flatten_image, load_mnist
+from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pretrained import load_pretrained_rbm
 from rbm_tutorial.rbm import RBM
+from rbm_tutorial.stack import DeepBeliefNetwork, train_stack
 from rbm_tutorial.training import ContrastiveDivergence, train_rbm
+from rbm_tutorial.wake_sleep import WakeSleep
 
 __version__ = "0.1.0"
 
 __all__ = [
     "RBM",
     "ContrastiveDivergence",
+    "DeepBeliefNetwork",
+    "LabeledRBM",
+    "WakeSleep",
     "as_arrays",
     "bars_and_stripes",
     "binarize",
@@ -17,4 +23,5 @@ __all__ = [
     "load_mnist",
     "load_pretrained_rbm",
     "train_rbm",
+    "train_stack",
 ]

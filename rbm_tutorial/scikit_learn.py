@@ -1,7 +1,8 @@
 """An RBM as a step of a scikit-learn pipeline, where `BernoulliRBM` would stand.
 
-Nothing else in the package imports scikit-learn. For classifiers made of Keras models there is
-`keras.wrappers.SKLearnClassifier`; a step that learns without labels Keras does not wrap.
+Nothing else in the package needs scikit-learn, which the extra `scikit-learn` installs. Classifiers
+made of Keras models have a wrapper in Keras, `keras.wrappers.SKLearnClassifier`; for a step that
+learns without labels there is none.
 """
 
 import keras

@@ -250,7 +250,7 @@ def train_stack(
     The order of examples and the states depend on the seed of the layer and on the epoch.
 
     Raises: `ValueError` for empty data, values outside [0, 1], labels without a layer that sees
-        them or the reverse.
+    them or the reverse.
     Source: Hinton, Osindero & Teh (2006), section 4.
     """
     rbms, x = list(rbms), np.asarray(x, "float32")

@@ -49,7 +49,7 @@ class WakeSleep(ContrastiveDivergence):
     objectives, and `free_energy` is that of hᴸ⁻¹ in the top RBM.
 
     Raises: `ValueError` for another `dbn` or labels that do not fit it; else as
-        `ContrastiveDivergence`.
+    `ContrastiveDivergence`.
     Source: Hinton, Dayan, Frey & Neal, The wake-sleep algorithm (1995); Hinton, Osindero & Teh
     (2006), section 5 and appendix B.
     """
