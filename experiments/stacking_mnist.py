@@ -1,12 +1,11 @@
 """Train stacks on all of MNIST and classify with them: with all labels, and with few.
 
     python experiments/stacking_mnist.py SETUP --work DIR [--seed N] [--choose] [--data-dir DIR]
-    python experiments/stacking_mnist.py report --work DIR [--data-dir DIR]
 
-SETUP is one of those below. With `--choose` a run learns from the first 50,000 training images and
-is judged by the last 10,000; all choices were made so. Without it learns from all 60,000. `report`
-alone looks at the test images, once for each network that it finds in `--work`, and writes
-results/stacking.json.
+SETUP is one of those below. With `--choose` it learns from the first 50,000 training images and is
+judged by the last 10,000; all choices were made so. Without, it learns from all 60,000 and looks
+at the test images, once, when it is done. Errors are kept in results/stacking.json, by setup and
+seed. A stack that several setups start from is trained once for each seed.
 
 A run that was interrupted goes on from its last epoch when the same command is given again, bit for
 bit: order, states and dropped units depend on the seed and the epoch alone.
@@ -234,9 +233,8 @@ SETUPS = {s.__name__: s for s in [features, pretrained, random, dropout, random_
 
 
 def few_labels(run, draws=5):
-    """{setup: {labels: networks}}; the stack learns from all images, the tuning from few labels."""
+    """(name, network) of each draw: the stack learns all images, the tuning few with labels."""
     dbn = stack(run)
-    networks = {}
     for number in LABELS:
         for draw in range(draws):
             rng = np.random.default_rng([run.seed, number, draw])
@@ -249,11 +247,9 @@ def few_labels(run, draws=5):
                 ("random", random_classifier(run.seed, **rates)),
             ]:
                 name = f"{setup}_{number}_{draw}"
-                networks[name] = fine_tuned(
-                    network, run.x[rows], run.y[rows], run, name,
-                    epochs=max(30, 60_000 // number), batch_size=min(BATCH, number // 10),
-                )  # fmt: skip
-    return networks
+                epochs, batch_size = max(30, 60_000 // number), min(BATCH, number // 10)
+                x, y = run.x[rows], run.y[rows]
+                yield name, fine_tuned(network, x, y, run, name, epochs, batch_size=batch_size)
 
 
 # ---------------------------------------------------------------- results
@@ -265,52 +261,37 @@ def error(network, x, y):
     return float(np.mean(np.argmax(p, axis=1) != y))
 
 
-def report(work, test):
-    """Errors on the test images of every network in `work`."""
-    errors = {}
-    for folder in sorted(work.glob("final_*")):
-        for file in sorted(folder.glob("*.keras")):
-            network = keras.models.load_model(file, compile=False)
-            errors.setdefault(file.stem, {})[folder.name[6:]] = error(network, *test)
-    choices = [json.loads(line) for line in (work / "choices.jsonl").read_text().splitlines()]
-    result = {
-        "command": "python experiments/stacking_mnist.py report",
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
-        "sizes": SIZES,
-        "test_error": errors,
-        "validation": choices,
-    }
+def keep(part, seed, errors):
+    """Add {setup: error} to the results of this seed."""
     file = Path(__file__).parent / "results" / "stacking.json"
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    results = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    results["versions"] = {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+    results["sizes"] = SIZES
+    for setup, value in errors.items():
+        results.setdefault(part, {}).setdefault(setup, {})[str(seed)] = value
+    file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("setup", choices=[*SETUPS, "few_labels", "report"])
+    parser.add_argument("setup", choices=[*SETUPS, "few_labels"])
     parser.add_argument("--work", type=Path, required=True, help="where checkpoints are kept")
     parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--choose", action="store_true", help="hold out 10,000 training images")
     options = parser.parse_args()
     train, test = (as_arrays(part) for part in load_mnist("tfds", data_dir=options.data_dir))
-    if options.setup == "report":
-        return report(options.work, test)
     run = Run(options, train)
+    judges = run.held_out if run.choose else test
     if options.setup == "few_labels":
-        networks = few_labels(run)
+        errors = {name: error(network, *judges) for name, network in few_labels(run)}
     else:
-        networks = {options.setup: SETUPS[options.setup](run)}
-    for name, network in networks.items():
-        network.save(run.folder / f"{name}.keras")
-        if run.choose:
-            line = {"setup": name, "seed": run.seed, "error": error(network, *run.held_out)}
-            print(line)
-            with (options.work / "choices.jsonl").open("a") as lines:
-                lines.write(json.dumps(line) + "\n")
+        errors = {options.setup: error(SETUPS[options.setup](run), *judges)}
+    keep("validation_error" if run.choose else "test_error", run.seed, errors)
 
 
 if __name__ == "__main__":

@@ -266,6 +266,20 @@ def test_each_epoch_has_states_and_an_order_of_its_own():
     np.testing.assert_array_equal(np.concatenate([above[i] for i in range(len(above))]), first)
 
 
+def test_training_asks_for_the_states_of_each_epoch(monkeypatch):
+    begun = []
+    start = _StatesAbove.start
+
+    def recorded(self, epoch):
+        begun.append((len(self.lower), epoch))
+        start(self, epoch)
+
+    monkeypatch.setattr(_StatesAbove, "start", recorded)
+    x, _ = bars_and_stripes(2)
+    train_stack(x, [RBM(2, seed=0), RBM(2, seed=1)], epochs=3, verbose=0)
+    assert set(begun) == {(depth, epoch) for depth in (0, 1) for epoch in (0, 1, 2)}
+
+
 def test_an_interrupted_run_is_resumed_bit_for_bit(tmp_path):
     x, _ = bars_and_stripes(3)
 
