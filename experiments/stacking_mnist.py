@@ -181,7 +181,7 @@ def features(run):
     model.compile(decaying(keras.optimizers.SGD, 0.05, EPOCHS * len(images), momentum=0.9))
     model.build((None, 784))
     run.fit(model, images, EPOCHS, "features")
-    regression = LogisticRegression(C=0.1, max_iter=300)
+    regression = LogisticRegression(C=1.0, max_iter=300)
     regression.fit(model.predict(run.x, verbose=0), run.y)
     network = keras.Sequential(
         [

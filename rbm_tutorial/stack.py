@@ -96,7 +96,7 @@ class DeepBeliefNetwork(keras.Model):
                 fixed throughout. Needs a `LabeledRBM` on top.
             steps: Gibbs steps of the top RBM, from units drawn by their biases alone.
 
-        Raises: `ValueError` for labels without label units, or counts below 1.
+        Raises: `ValueError` for labels without label units or of no class, or counts below 1.
         """
         check_count("steps", steps)
         if labels is not None and not self.number_classes:
@@ -125,9 +125,9 @@ class DeepBeliefNetwork(keras.Model):
         """The pass up as an ordinary network of dense layers, with a new softmax layer on top.
 
         Its weights are copies of recognition weights and hidden biases, those of the top RBM
-        included, unless that sees labels. `input_dropout` and `dropout`
-        are the rates at which inputs and hidden units are dropped while it is fine-tuned. Keras
-        scales up what is left, so that weights need no scaling.
+        included, unless that sees labels. `input_dropout` and `dropout` are the rates at which
+        inputs and hidden units are dropped while it is fine-tuned. Keras scales up what is left, so
+        that weights need no scaling.
         """
         check_count("number_classes", number_classes)
         rbms = self.lower if self.number_classes else [*self.lower, self.top]
@@ -176,7 +176,8 @@ def _build_in_turn(rbms):
 class _StatesAbove(keras.utils.PyDataset):
     """Batches of states drawn from q(hˡ | x), beside one-hot labels if there are any.
 
-    States and order depend on `seed` and on the epoch alone, so that a run can be resumed.
+    States and order depend on `seed`, `None` counting as 0, and on the epoch alone, so that a run
+    can be resumed.
     """
 
     def __init__(self, x, lower, labels, batch_size, seed):

@@ -401,6 +401,8 @@ def test_refuses_layers_that_do_not_fit(rbms, named):
 def test_refuses_labels_that_the_top_does_not_see_and_no_number(dbn):
     with pytest.raises(ValueError, match="need a LabeledRBM"):
         dbn.generate(labels=[0, 1])
+    with pytest.raises(ValueError, match="must lie in 0 … 3"):
+        labeled_network().generate(labels=[0, 4])
     with pytest.raises(ValueError, match="`number`"):
         dbn.generate()
     with pytest.raises(ValueError, match="`steps`"):
