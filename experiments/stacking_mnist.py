@@ -7,8 +7,9 @@ judged by the last 10,000; all choices were made so. Without, it learns from all
 at the test images, once, when it is done. Errors are kept in results/stacking.json, by setup and
 seed. A stack that several setups start from is trained once for each seed.
 
-A run that was interrupted goes on from its last epoch when the same command is given again, bit for
-bit: order, states and dropped units depend on the seed and the epoch alone.
+A run that was interrupted goes on from its last epoch when the same command is given again: order,
+states and dropped units depend on the seed and the epoch alone. On one core it ends with the same
+weights, bit for bit; on several, runs of wake-sleep with the same seed can differ in the last bits.
 """
 
 import argparse
@@ -222,6 +223,7 @@ def up_down(run):
     batches = Shuffled(run.x, run.y, BATCH, run.seed)
     model = WakeSleep(dbn)
     model.compile(decaying(keras.optimizers.SGD, 0.1, 100 * len(batches)))
+    model.build((None, 784))
     run.fit(model, batches, 100, "up_down")
     return dbn
 
