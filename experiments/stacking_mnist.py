@@ -8,8 +8,8 @@ at the test images, once, when it is done. Errors are kept in results/stacking.j
 seed. A stack that several setups start from is trained once for each seed.
 
 A run that was interrupted goes on from its last epoch when the same command is given again: order,
-states and dropped units depend on the seed and the epoch alone. On one core it ends with the same
-weights, bit for bit; on several, runs of wake-sleep with the same seed can differ in the last bits.
+states and dropped units depend on the seed and the epoch alone. It then ends with the same weights,
+bit for bit, but for `up_down`: see the limitations in ARCHITECTURE.md.
 """
 
 import argparse
