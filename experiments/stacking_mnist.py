@@ -103,9 +103,12 @@ class Run:
         return [backup, Seconds(self.folder / f"{name}.seconds")]
 
     def fit(self, model, data, epochs, name):
-        callbacks = [ByEpoch(data), *self.callbacks(name)]
-        verbose = 2 if len(data) > 100 else 0
-        model.fit(data, epochs=epochs, shuffle=False, verbose=verbose, callbacks=callbacks)
+        callbacks, short = [ByEpoch(data)], epochs * len(data) < 10_000
+        if not short:  # others begin anew when they were interrupted
+            callbacks += self.callbacks(name)
+        model.fit(
+            data, epochs=epochs, shuffle=False, verbose=0 if short else 2, callbacks=callbacks
+        )
 
 
 def decaying(optimizer, rate, steps, **kwargs):
