@@ -39,22 +39,20 @@ def products(p, states):
     return np.prod(np.where(states == 1, p[:, None], 1 - p[:, None]), axis=2)
 
 
+def table(w, bias):
+    """Probability of every state of one layer given every state of another: (from, to)."""
+    w, bias = np.asarray(w, "float64"), np.asarray(bias, "float64")
+    return products(sigmoid(states(len(w)) @ w + bias), states(len(bias)))
+
+
 def up_tables(dbn):
     """q(hˡ | hˡ⁻¹) of every pair of states."""
-    tables = []
-    for rbm in dbn.lower:
-        w, hb = np.asarray(rbm.w_rec, "float64"), np.asarray(rbm.hb, "float64")
-        tables.append(products(sigmoid(states(len(w)) @ w + hb), states(len(hb))))
-    return tables
+    return [table(rbm.w_rec, rbm.hb) for rbm in dbn.lower]
 
 
 def down_tables(dbn):
     """p(hˡ⁻¹ | hˡ) of every pair of states, rows hˡ."""
-    tables = []
-    for rbm in dbn.lower:
-        w, vb = np.asarray(rbm.w_gen, "float64"), np.asarray(rbm.vb, "float64")
-        tables.append(products(sigmoid(states(len(w)) @ w + vb), states(len(vb))))
-    return tables
+    return [table(rbm.w_gen, rbm.vb) for rbm in dbn.lower]
 
 
 def exact_p_v(dbn):
