@@ -16,11 +16,11 @@ import argparse
 import json
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
 from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, load_mnist
@@ -270,11 +270,9 @@ def keep(part, seed, errors):
     """Add {setup: error} to the results of this seed."""
     file = Path(__file__).parent / "results" / "stacking.json"
     results = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    results["versions"] = {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
+    backend = keras.backend.backend()
+    packages = {name: version(name) for name in ["keras", backend, "scikit-learn"]}
+    results["versions"] = {"python": platform.python_version(), **packages}
     results["sizes"] = SIZES
     for setup, value in errors.items():
         results.setdefault(part, {}).setdefault(setup, {})[str(seed)] = value
