@@ -6,7 +6,7 @@ Chapter 5 derives the delta rules for one layer, chapter 9 uses them on a stack.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import replicas
+from rbm_tutorial.backend import after, replicas
 from rbm_tutorial.rbm import checked_unit_interval, cross_entropy
 from rbm_tutorial.stack import DeepBeliefNetwork
 from rbm_tutorial.training import ContrastiveDivergence, batch_mean
@@ -82,6 +82,8 @@ class WakeSleep(ContrastiveDivergence):
         awake = dbn.sample_up(x)
         loss, v_k = self.contrast(awake[-1] if y is None else top.join(awake[-1], y))
         dream = dbn.sample_down(ops.stop_gradient(v_k if y is None else top.split(v_k)[0]))
+        # No weight may change before the last draw: TensorFlow 2.21 drops that order by itself.
+        awake = [after(dream[0], states) for states in awake]
         for depth, rbm in enumerate(dbn.lower):
             loss += generation_cost(rbm, awake[depth], awake[depth + 1])
             loss += recognition_cost(rbm, dream[depth], dream[depth + 1])
