@@ -1,12 +1,15 @@
-"""A second layer of 2,000 units on the best RBM(500): the bound on the likelihood of MNIST.
+"""A second layer of 2,000 units on an RBM(500): the bound on the likelihood of MNIST.
 
-    python experiments/bound_mnist.py --work DIR [--data-dir DIR] [--epochs N]
+    python experiments/likelihood_mnist.py best_25 --work DIR [--data-dir TFDS_DIR]
+    python experiments/bound_mnist.py best_25 --work DIR [--data-dir TFDS_DIR] [--epochs N]
+    python experiments/bound_mnist.py pretrained --work DIR [--data-dir TFDS_DIR] [--epochs N]
 
-The first layer is the machine that comes with the package. The second starts as the first,
-transposed, with 1,216 further units of small weights, so that the network begins as the
-distribution that the first layer is; it learns states inferred from new binary images in every
-epoch. Interrupted runs go on from their last epoch. Results are written to results/bound.json: the
-bound on the images of `likelihood_mnist.py`, with log Z of the top by AIS in both directions.
+The first layer is a machine that `likelihood_mnist.py` has trained and left in DIR, or the one
+that comes with the package. The second starts as the first, transposed, with 1,216 further units
+of small weights, so that the network begins as the distribution that the first layer is; it learns
+states inferred from new binary images in every epoch. Interrupted runs go on from their last
+epoch. Results are written to results/bound_FIRST.json: the bound on the images of
+`likelihood_mnist.py`, with log Z of the top by AIS in both directions.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import keras
 import numpy as np
 from likelihood_mnist import (
     EVALUATION_SEEDS,
+    RECIPES,
     BinaryDigits,
     EpochSeconds,
     Recipe,
@@ -92,16 +96,21 @@ def evaluate(dbn, images):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("first", choices=[*RECIPES, "pretrained"])
     parser.add_argument("--work", type=Path, required=True, help="where checkpoints are kept")
     parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     options = parser.parse_args()
     images = splits(options.data_dir)
     recipe = Recipe(
         hidden=2000, cd_steps=5, persistent_chains=100, centered=True, learning_rate=0.05,
         epochs=options.epochs, averaged=True,
     )  # fmt: skip
-    rbm = load_pretrained_rbm()
+    if options.first == "pretrained":
+        rbm = load_pretrained_rbm()
+    else:
+        rbm = keras.models.load_model(options.work / options.first / "model.keras").rbm
+    work = options.work / f"bound_{options.first}"
     states = InferredStates(images["train"], recipe, rbm)
     model = compiled_model(recipe, states, transposed(rbm, recipe.hidden, recipe.seed))
     clock = EpochSeconds()
@@ -113,17 +122,18 @@ def main():
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: states.start(epoch)),
             clock,
-            keras.callbacks.BackupAndRestore(options.work / "bound", delete_checkpoint=False),
+            keras.callbacks.BackupAndRestore(work, delete_checkpoint=False),
         ],
     )
     dbn = DeepBeliefNetwork([rbm, model.rbm])
-    dbn.save(options.work / "bound.keras")
-    result = {"command": " ".join(["python", *sys.argv[:1]]), "recipe": asdict(recipe)}
+    dbn.save(work / "network.keras")
+    result = {"command": " ".join(["python", *sys.argv[:2]]), "recipe": asdict(recipe)}
     if clock.seconds:
         result["median_seconds_per_epoch"] = float(np.median(clock.seconds))
     result |= evaluate(dbn, images)
     text = json.dumps(result, indent=2)
-    (Path(__file__).parent / "results" / "bound.json").write_text(text + "\n", encoding="utf-8")
+    file = Path(__file__).parent / "results" / f"bound_{options.first}.json"
+    file.write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

@@ -20,11 +20,11 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from rbm_tutorial import (
     RBM,
@@ -34,6 +34,7 @@ from rbm_tutorial import (
     load_mnist,
     load_pretrained_rbm,
 )
+from rbm_tutorial.backend import as_graph
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     chain_diagnostics,
@@ -162,7 +163,7 @@ def train(recipe, images, work):
 
 def model_samples(rbm, v, steps=10_000):
     """The ends of Gibbs chains that start at training images: they know every mode of the data."""
-    step = tf.function(lambda v: rbm.forward_gibbs(v, steps=10))
+    step = as_graph(lambda v: rbm.forward_gibbs(v, steps=10))
     for _ in range(steps // 10):
         v = step(v)
     return v
@@ -222,9 +223,9 @@ def main():
     result = {
         "command": " ".join(["python", *sys.argv[:2]]),
         "evaluation_seeds": EVALUATION_SEEDS,
-        "versions": {"python": platform.python_version(), "tensorflow": tf.__version__,
-                     "keras": keras.__version__},
-    }  # fmt: skip
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ["keras", keras.backend.backend()]},
+    }
     if options.recipe == "pretrained":
         rbm, recipe = load_pretrained_rbm(), RECIPES["best"]
     else:
