@@ -237,10 +237,11 @@ SETUPS = {s.__name__: s for s in [features, pretrained, random, dropout, random_
 # ---------------------------------------------------------------- few labels
 
 
-def few_labels(run, draws=5):
+def few_labels(run, draws=2, updates=9_000):
     """(name, network) of each draw: the stack learns all images, the tuning few with labels."""
     dbn = stack(run)
     for number in LABELS:
+        size = min(BATCH, number // 10)
         for draw in range(draws):
             rng = np.random.default_rng([run.seed, number, draw])
             rows = np.concatenate(
@@ -249,12 +250,11 @@ def few_labels(run, draws=5):
             rates = {"dropout": 0.5, "input_dropout": 0.2}
             for setup, network in [
                 ("pretrained", dbn.classifier(10, **rates)),
-                ("random", random_classifier(run.seed, **rates)),
+                ("random", random_classifier(10 * run.seed + draw, **rates)),
             ]:
                 name = f"{setup}_{number}_{draw}"
-                epochs, batch_size = max(30, 60_000 // number), min(BATCH, number // 10)
-                x, y = run.x[rows], run.y[rows]
-                yield name, fine_tuned(network, x, y, run, name, epochs, batch_size=batch_size)
+                data = run.x[rows], run.y[rows], run
+                yield name, fine_tuned(network, *data, name, updates * size // number, 1e-3, size)
 
 
 # ---------------------------------------------------------------- results
