@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ON_JAX := $(addprefix tests/test_,rbm.py training.py likelihood.py labeled.py stack.py wake_sleep.py)
+IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(wildcard chapters/*.ipynb)
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -31,12 +32,12 @@ lint: install  ## check the style of code and notebooks
 	$(BIN)/ruff check .
 
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX
-	$(BIN)/pytest --cov --cov-report=
-	if $(BIN)/python -c 'import jax'; then KERAS_BACKEND=jax $(BIN)/pytest --cov --cov-append --cov-report= $(ON_JAX); fi
+	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report=
+	if $(BIN)/python -c 'import jax'; then KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) --cov --cov-append --cov-report= $(ON_JAX); fi
 	$(BIN)/coverage report
 
 chapters: install  ## execute every chapter and compare what its claims print
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -p no:cov chapters
+	$(BIN)/pytest $(IN_PAIRS) --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -p no:cov chapters
 
 pages: install  ## build the pages from the outputs that are committed; warnings are errors
 	@mkdir -p _build
