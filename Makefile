@@ -5,6 +5,7 @@ ON_JAX := $(addprefix tests/test_,rbm.py training.py likelihood.py labeled.py st
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(wildcard chapters/*.ipynb)
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
+JCACHE := JUPYTERCACHE=_build/.jupyter_cache $(BIN)/jcache # executes as many chapters at once as there are cores
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
@@ -23,6 +24,9 @@ install: .venv/installed  ## create .venv and install everything into it
 
 book: install  ## execute every chapter and build the pages into _build/html
 	rm -rf _build/.jupyter_cache
+	mkdir -p _build/.jupyter_cache
+	$(JCACHE) notebook add $(CHAPTERS)
+	$(JCACHE) project execute --executor local-parallel --timeout 600
 	$(BUILD)
 
 test: lint unit chapters pages  ## run every check

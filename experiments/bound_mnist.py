@@ -14,8 +14,10 @@ epoch. Results are written to results/bound_FIRST.json: the bound on the images 
 
 import argparse
 import json
+import platform
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -127,7 +129,12 @@ def main():
     )
     dbn = DeepBeliefNetwork([rbm, model.rbm])
     dbn.save(work / "network.keras")
-    result = {"command": " ".join(["python", *sys.argv[:2]]), "recipe": asdict(recipe)}
+    result = {
+        "command": " ".join(["python", *sys.argv[:2]]),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ["keras", keras.backend.backend()]},
+        "recipe": asdict(recipe),
+    }
     if clock.seconds:
         result["median_seconds_per_epoch"] = float(np.median(clock.seconds))
     result |= evaluate(dbn, images)
