@@ -173,6 +173,15 @@ def fine_tuned(network, x, y, run, name, epochs, rate=1e-3, batch_size=BATCH):
     return network
 
 
+def with_regression(network, run):
+    """`network` with logistic regression on its last hidden layer, which stays as it is."""
+    hidden = keras.Sequential(network.layers[:-1])
+    regression = LogisticRegression(C=1.0, max_iter=300)
+    regression.fit(hidden.predict(run.x, batch_size=1000, verbose=0), run.y)
+    network.layers[-1].set_weights([regression.coef_.T, regression.intercept_])
+    return network
+
+
 # ---------------------------------------------------------------- setups
 
 
@@ -182,11 +191,9 @@ def features(run):
     rbm.adapt(run.x)
     images = Shuffled(run.x, None, BATCH, run.seed)
     model = ContrastiveDivergence(rbm)
-    model.compile(decaying(keras.optimizers.SGD, 0.05, EPOCHS * len(images), momentum=0.9))
+    model.compile(decaying(keras.optimizers.SGD, 0.02, EPOCHS * len(images), momentum=0.9))
     model.build((None, 784))
     run.fit(model, images, EPOCHS, "features")
-    regression = LogisticRegression(C=1.0, max_iter=300)
-    regression.fit(model.predict(run.x, verbose=0), run.y)
     network = keras.Sequential(
         [
             keras.layers.Input((784,)),
@@ -194,9 +201,13 @@ def features(run):
             keras.layers.Dense(10, "softmax"),
         ]
     )
-    weights = [rbm.w_rec, rbm.hb, regression.coef_.T, regression.intercept_]
-    network.set_weights([np.asarray(w) for w in weights])
-    return network
+    network.layers[0].set_weights([np.asarray(rbm.w_rec), np.asarray(rbm.hb)])
+    return with_regression(network, run)
+
+
+def stack_features(run):
+    """Logistic regression on the hidden probabilities at the top of a stack."""
+    return with_regression(stack(run).classifier(10), run)
 
 
 def pretrained(run):
@@ -219,13 +230,16 @@ def up_down(run):
     dbn.top.cd_steps = 3
     batches = Shuffled(run.x, run.y, BATCH, run.seed)
     model = WakeSleep(dbn)
-    model.compile(decaying(keras.optimizers.SGD, 0.05, 20 * len(batches), momentum=0.9))
+    model.compile(decaying(keras.optimizers.SGD, 0.05, 15 * len(batches), momentum=0.9))
     model.build((None, 784))
-    run.fit(model, batches, 20, "up_down")
+    run.fit(model, batches, 15, "up_down")
     return dbn
 
 
-SETUPS = {s.__name__: s for s in [features, pretrained, random, dropout, up_down]}
+SETUPS = {
+    setup.__name__: setup
+    for setup in [features, stack_features, pretrained, random, dropout, up_down]
+}
 
 
 # ---------------------------------------------------------------- few labels
