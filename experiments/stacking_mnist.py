@@ -224,9 +224,14 @@ def dropout(run):
     return fine_tuned(network, run.x, run.y, run, "dropout", epochs=120)
 
 
+def labeled(run):
+    """A stack whose top RBM sees the labels, as greedy training leaves it."""
+    return stack(run, LabeledRBM)
+
+
 def up_down(run):
-    """All layers at once by contrastive wake-sleep; the top RBM sees the labels."""
-    dbn = stack(run, LabeledRBM)
+    """All layers of that stack at once, by contrastive wake-sleep."""
+    dbn = labeled(run)
     dbn.top.cd_steps = 3
     batches = Shuffled(run.x, run.y, BATCH, run.seed)
     model = WakeSleep(dbn)
@@ -238,7 +243,7 @@ def up_down(run):
 
 SETUPS = {
     setup.__name__: setup
-    for setup in [features, stack_features, pretrained, random, dropout, up_down]
+    for setup in [features, stack_features, pretrained, random, dropout, labeled, up_down]
 }
 
 
