@@ -49,23 +49,26 @@ class Contender(NamedTuple):
     algorithms: tuple
 
 
-def timed(epoch):
-    """`Training.run` of a function that makes an epoch."""
+def timed(epoch, wait=lambda result: None):
+    """`Training.run` of a function that makes an epoch; `wait(result)` until it is computed."""
 
     def run(epochs):
-        epoch()
+        result = epoch()
+        wait(result)
         start = time.perf_counter()
         for _ in range(epochs):
-            epoch()
+            result = epoch()
+        wait(result)
         return time.perf_counter() - start
 
     return run
 
 
-def loop(step, batches, steps):
+def loop(step, batches, steps, **kwargs):
     """`Training.run` and its steps for a plain loop, round and round over the batches.
 
     A loop does not know epochs, so it may as well have short ones, of a quarter of the steps.
+    Keyword arguments are those of `timed`.
     """
     batches, steps = itertools.cycle(batches), max(1, steps // 4)
 
@@ -73,7 +76,7 @@ def loop(step, batches, steps):
         for batch in itertools.islice(batches, steps):
             step(batch)
 
-    return timed(epoch), steps
+    return timed(epoch, **kwargs), steps
 
 
 def array_batches(setting, x):
@@ -168,7 +171,7 @@ def pytorch(setting, x):
 
     torch.set_grad_enabled(False)
     torch.manual_seed(0)
-    w = torch.from_numpy(first_weights(setting))
+    w = torch.tensor(first_weights(setting))
     hb, vb = torch.zeros(setting.hidden), torch.zeros(VISIBLE)
     shape_h, shape_v = (setting.batch, setting.hidden), (setting.batch, VISIBLE)
     positive, negative, h, u_h = torch.full((4, *shape_h), 0.5)
@@ -187,8 +190,19 @@ def pytorch(setting, x):
         hb.add_(positive.sum(0).sub_(negative.sum(0)), alpha=rate)
         vb.add_(x.sum(0).sub_(v.sum(0)), alpha=rate)
 
-    batches = [torch.from_numpy(batch) for batch in array_batches(setting, x)]
-    return Training(*loop(step, batches, setting.steps), lambda: [p.numpy() for p in (w, hb, vb)])
+    return torch_loop(step, setting, x, lambda: (w, hb, vb))
+
+
+def torch_loop(step, setting, x, parameters):
+    """`Training` of a step that takes a tensor, on PyTorch's default device."""
+    import torch
+
+    batches = [torch.tensor(batch) for batch in array_batches(setting, x)]
+    cuda = torch.cuda.is_available()
+    return Training(
+        *loop(step, batches, setting.steps, wait=lambda _: cuda and torch.cuda.synchronize()),
+        lambda: [p.numpy(force=True) for p in parameters()],
+    )
 
 
 def rbms(setting, x):
@@ -203,7 +217,7 @@ def rbms(setting, x):
 
     torch.set_grad_enabled(False)
     torch.manual_seed(0)
-    w = torch.from_numpy(first_weights(setting))
+    w = torch.tensor(first_weights(setting))
     rbm = BBRBM(w, torch.zeros(VISIBLE), torch.zeros(setting.hidden))
     rbm.init_grad()
     optimizer = torch.optim.SGD(rbm.parameters(), lr=1.0, maximize=True)
@@ -218,11 +232,7 @@ def rbms(setting, x):
         )
         optimizer.step()
 
-    batches = [torch.from_numpy(batch) for batch in array_batches(setting, x)]
-    return Training(
-        *loop(step, batches, setting.steps),
-        lambda: [p.numpy() for p in (rbm.weight_matrix, rbm.hbias, rbm.vbias)],
-    )
+    return torch_loop(step, setting, x, lambda: (rbm.weight_matrix, rbm.hbias, rbm.vbias))
 
 
 # This package
@@ -281,6 +291,14 @@ def fit_1(setting, x):
     """`fit` from an array with one update between two returns to Python, the default of Keras."""
     x = x[: setting.steps * setting.batch]
     return fitted(setting, x, len(x), steps_per_execution=1, batch_size=setting.batch)
+
+
+def fit_on_device(setting, x):
+    """`fit` from an array that JAX has on its device before, so that no step has to move it."""
+    import jax
+
+    x = jax.numpy.asarray(x[: setting.steps * setting.batch])
+    return fitted(setting, x, len(x), batch_size=setting.batch)
 
 
 def binary_image(example):
@@ -353,32 +371,43 @@ def products_numpy(setting, x):
     return Training(*loop(step, array_batches(setting, x), setting.steps))
 
 
-def products_tensorflow(setting, x):
-    """The same products in a loop inside one `tf.function`.
+def products(setting, x):
+    """The same products in a loop that Keras' backend has compiled.
 
     The inputs alternate between two, chosen by the step, and the results are carried along, so
     that nothing can be moved out of the loop or left out.
     """
-    import tensorflow as tf
+    from keras import ops
 
-    xs = tf.constant(x[: 2 * setting.batch].reshape(2, setting.batch, VISIBLE))
-    ws = tf.stack([first_weights(setting)] * 2)
+    from rbm_tutorial.backend import compiled
 
-    @tf.function
+    xs = ops.convert_to_tensor(x[: 2 * setting.batch].reshape(2, setting.batch, VISIBLE))
+    ws = ops.convert_to_tensor(np.stack([first_weights(setting)] * 2))
+
+    @compiled
     def run(xs, ws, steps):
-        positive = negative = tf.zeros_like(ws[0])
-        for i in tf.range(steps):
+        def step(i, gradients):
             x, w = xs[i % 2], ws[i % 2]
-            h0 = h = tf.matmul(x, w)
+            h0 = h = ops.matmul(x, w)
             for _ in range(setting.cd_steps):
-                v = tf.matmul(h, w, transpose_b=True)
-                h = tf.matmul(v, w)
-            positive = tf.matmul(x, h0, transpose_a=True)
-            negative = tf.matmul(v, h, transpose_a=True)
-        return positive, negative
+                v = ops.matmul(h, ops.transpose(w))
+                h = ops.matmul(v, w)
+            return ops.matmul(ops.transpose(x), h0), ops.matmul(ops.transpose(v), h)
+
+        return ops.fori_loop(0, steps, step, (ops.zeros_like(ws[0]), ops.zeros_like(ws[0])))
 
     steps = max(1, setting.steps // 4)
-    return Training(timed(lambda: run(xs, ws, tf.constant(steps))), steps)
+    return Training(timed(lambda: run(xs, ws, ops.convert_to_tensor(steps)), wait_for), steps)
+
+
+def wait_for(result):
+    """Return when Keras' backend has computed `result`; TensorFlow returns no sooner on a CPU."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.block_until_ready(result)
 
 
 CD1, CD, PCD = ("CD-1",), ("CD-1", "CD-10"), ("PCD-1",)
@@ -389,10 +418,12 @@ CONTENDERS = {
     "rbms": Contender(rbms, "torch", PCD),
     "fit": Contender(fit, "tensorflow", CD + PCD),
     "fit on JAX": Contender(fit, "jax", CD + PCD),
+    "fit, digits on the device": Contender(fit_on_device, "jax", CD1),
     "fit, one update an execution": Contender(fit_1, "tensorflow", CD1),
     "fit from TFDS": Contender(fit_tfds, "tensorflow", CD1),
     "train_rbm": Contender(train_rbm, "tensorflow", CD1),
     "cd_update": Contender(cd_update, "tensorflow", CD1),
     "products, NumPy": Contender(products_numpy, "numpy", CD1),
-    "products, TensorFlow": Contender(products_tensorflow, "tensorflow", CD),
+    "products, TensorFlow": Contender(products, "tensorflow", CD),
+    "products, JAX": Contender(products, "jax", CD),
 }

@@ -4,7 +4,7 @@
 """
 
 import numpy as np
-from contenders import VISIBLE, Setting, Training, first_weights, new_rbm, timed
+from contenders import VISIBLE, Setting, Training, first_weights, new_rbm, timed, wait_for
 
 
 def ais(setting: Setting, x):
@@ -17,20 +17,23 @@ def ais(setting: Setting, x):
 
 
 def ais_products(setting: Setting, x):
-    """The limit of AIS: its two matrix products, v·w and h·wᵀ, in a loop in a `tf.function`."""
-    import tensorflow as tf
+    """The limit of AIS: its two matrix products, v·w and h·wᵀ, in a compiled loop."""
+    from keras import ops
 
-    vs = tf.constant(x[: 2 * setting.batch].reshape(2, setting.batch, VISIBLE))
-    ws = tf.stack([first_weights(setting)] * 2)
+    from rbm_tutorial.backend import compiled
 
-    @tf.function
+    vs = ops.convert_to_tensor(x[: 2 * setting.batch].reshape(2, setting.batch, VISIBLE))
+    ws = ops.convert_to_tensor(np.stack([first_weights(setting)] * 2))
+
+    @compiled
     def run(vs, ws, steps):
-        out = tf.zeros_like(vs[0])
-        for i in tf.range(steps):
-            out = tf.matmul(tf.matmul(vs[i % 2], ws[i % 2]), ws[i % 2], transpose_b=True)
-        return out
+        def step(i, _):
+            return ops.matmul(ops.matmul(vs[i % 2], ws[i % 2]), ops.transpose(ws[i % 2]))
 
-    return Training(timed(lambda: run(vs, ws, tf.constant(setting.steps))), setting.steps)
+        return ops.fori_loop(0, steps, step, ops.zeros_like(vs[0]))
+
+    epoch = timed(lambda: run(vs, ws, ops.convert_to_tensor(setting.steps)), wait_for)
+    return Training(epoch, setting.steps)
 
 
 def exact(setting: Setting, x):
@@ -42,19 +45,22 @@ def exact(setting: Setting, x):
 
 
 def sampling(setting: Setting, x):
-    """`RBM.forward_gibbs`, 10 steps a `tf.function`. A step is one Gibbs step of all chains."""
-    import tensorflow as tf
+    """`RBM.forward_gibbs`, 10 steps compiled. A step is one Gibbs step of all chains."""
+    from keras import ops
+
+    from rbm_tutorial.backend import compiled_draws
 
     rbm = new_rbm(setting)
-    ten_steps = tf.function(lambda v: rbm.forward_gibbs(v, steps=10))
-    start = tf.constant(np.ascontiguousarray(x[: setting.batch]))
+    ten_steps = compiled_draws(rbm, lambda v: rbm.forward_gibbs(v, steps=10))
+    start = ops.convert_to_tensor(np.ascontiguousarray(x[: setting.batch]))
 
     def epoch():
         v = start
         for _ in range(setting.steps // 10):
             v = ten_steps(v)
+        return v
 
-    return Training(timed(epoch), setting.steps // 10 * 10)
+    return Training(timed(epoch, wait_for), setting.steps // 10 * 10)
 
 
 INFERENCE = {

@@ -2,14 +2,19 @@
 
     python benchmarks/measure.py [--quick] [--name NAME] [--threads N]
     python benchmarks/measure.py --check
+    python benchmarks/measure.py --accelerator DIGITS.npy
 
 Every contender has a process of its own, all with the same number of threads, which waits idle
 until it is asked. Repeats go round all contenders, in a new random order each round, so that a
 machine that gets slower gets slower for all. Every measurement begins with an epoch that is not
-timed; first calls (tracing, compilation) are told apart. Results go to results/NAME.json, which
-`report.py` shows.
+timed; first calls (tracing, compilation) are told apart. Results go to results/NAME.json as they
+come; `report.py` shows them.
 
 `--check` times nothing: it trains each contender on the same digits and compares what it learned.
+
+`--accelerator` times what runs on JAX and PyTorch, on this machine's accelerator, and needs no
+TensorFlow; DIGITS.npy holds binary digits, (examples, 784), of which all make an epoch. Products of
+single-precision numbers are computed in single precision by both, not in TF32.
 """
 
 import argparse
@@ -26,14 +31,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 from contenders import CONTENDERS, VISIBLE, Setting
 
 HERE = Path(__file__).parent
 ALGORITHMS = {"CD-1": (1, False), "CD-10": (10, False), "PCD-1": (1, True)}
-VARIANTS = ("fit, one update an execution", "fit from TFDS", "train_rbm")  # at 500 units only
+VARIANTS = (  # at 500 units only
+    "fit, one update an execution",
+    "fit from TFDS",
+    "fit, digits on the device",
+    "train_rbm",
+)
+ACCELERATED = ("PyTorch", "rbms", "fit on JAX", "fit, digits on the device", "products, JAX")
 STANDARD = (128, 500)  # batch, hidden: where memory is read and a step is taken apart
 PACKAGES = [
     "jax",
@@ -47,26 +59,33 @@ PACKAGES = [
 ]
 
 
-def environment(threads, library="tensorflow"):
-    """This shell's, but for settings that would favor one library, and with the threads fixed."""
+def environment(options, library="tensorflow"):
+    """This shell's, but for settings that would favor one library; threads and device are fixed."""
     kept = {k: v for k, v in os.environ.items() if not re.match("(OPENBLAS|MKL|OMP|KMP|GOMP)_", k)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are timed as they usually are
     names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
     backend = "jax" if library == "jax" else "tensorflow"
     ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
-    return {**kept, **dict.fromkeys(names, str(threads)), **ours}
+    if options.accelerator:  # processes share its memory
+        ours |= {
+            "JAX_DEFAULT_MATMUL_PRECISION": "float32",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+    else:
+        ours |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    return {**kept, **dict.fromkeys(names, str(options.threads)), **ours}
 
 
 class Process:
     """A `worker.py`. `start` and `result` are the halves of `ask`, to let several work at once."""
 
-    def __init__(self, library, threads):
+    def __init__(self, library, options):
         self.popen = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), library, str(threads)],
+            [sys.executable, str(HERE / "worker.py"), library, str(options.threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # logs of TensorFlow's C++ code; errors come as answers
-            env=environment(threads, library),
+            env=environment(options, library),
             text=True,
         )
 
@@ -91,16 +110,19 @@ class Process:
 
 
 @contextlib.contextmanager
-def started(threads):
+def started(options):
     """A process for each contender, and one for all "others", with the digits loaded: by name."""
     processes = {
-        name: Process(contender.library, threads) for name, contender in CONTENDERS.items()
+        name: Process(contender.library, options)
+        for name, contender in CONTENDERS.items()
+        if (name in ACCELERATED if options.accelerator else name != "fit, digits on the device")
     }
-    processes["others"] = Process("tensorflow", threads)
+    processes["others"] = Process("jax" if options.accelerator else "tensorflow", options)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "digits.npy")
-            processes["others"].ask("save_digits", path=path)
+            path = options.accelerator or str(Path(folder) / "digits.npy")
+            if not options.accelerator:
+                processes["others"].ask("save_digits", path=path)
             for process in processes.values():
                 process.start("load_digits", path=path)
             for process in processes.values():
@@ -117,9 +139,13 @@ def steps_an_epoch(batch, hidden, cd_steps):
     return min(10_000 // batch, max(1, 10_000 * 500 * 5 // work))
 
 
-def setting_of(algorithm, batch, hidden):
+def setting_of(algorithm, batch, hidden, options):
     cd_steps, persistent = ALGORITHMS[algorithm]
-    return Setting(batch, hidden, cd_steps, persistent, steps_an_epoch(batch, hidden, cd_steps))
+    if options.accelerator:
+        steps = len(np.load(options.accelerator, mmap_mode="r")) // batch
+    else:
+        steps = steps_an_epoch(batch, hidden, cd_steps)
+    return Setting(batch, hidden, cd_steps, persistent, steps)
 
 
 def side_by_side(entries, rounds, seconds, rng):
@@ -161,34 +187,39 @@ def summary(values):
     }
 
 
-def training(processes, options, rng):
+def training(processes, options, rng, save):
     """Every contender over the grid, and its peak memory after the standard size."""
     grid = itertools.product(options.batches, options.hidden)
     cells, memory = [], {}
-    for batch, hidden in sorted(grid, key=lambda size: size != STANDARD):
+    for batch, hidden in sorted(grid, key=lambda size: (size != STANDARD, size[1] != STANDARD[1])):
         chosen = [
             (name, algorithm)
             for name, contender in CONTENDERS.items()
+            if name in processes
             for algorithm in contender.algorithms[: 1 if options.quick else None]
             if hidden == 500 or name not in VARIANTS
             if not (options.quick and name == "train_rbm")  # traced anew in every measurement
         ]
         print(f"batch {batch}, {hidden} hidden units: {len(chosen)} measurements", flush=True)
-        entries = [(processes[n], n, setting_of(a, batch, hidden)) for n, a in chosen]
+        entries = [(processes[n], n, setting_of(a, batch, hidden, options)) for n, a in chosen]
         results = side_by_side(entries, options.rounds, options.seconds, rng)
         cells += [
             {"contender": n, "algorithm": a, "batch": batch, "hidden": hidden, "ms": result}
             for (n, a), result in zip(chosen, results)
         ]
         if (batch, hidden) == STANDARD:
-            memory = {name: round(processes[name].ask("peak_memory")) for name in CONTENDERS}
-    return {"training": cells, "peak_memory_mib": memory}
+            memory = {
+                name: round(processes[name].ask("peak_memory"))
+                for name in CONTENDERS
+                if name in processes
+            }
+        save({"training": cells, "peak_memory_mib": memory})
 
 
-def profile(processes, options, rng):
+def profile(processes, options, rng, save):
     """The parts of a CD-1 step at the standard size, next to the whole step."""
     print("parts of a step", flush=True)
-    setting = setting_of("CD-1", *STANDARD)
+    setting = setting_of("CD-1", *STANDARD, options)
     groups = processes["others"].ask("parts", setting=setting)
     entries = [(processes["others"], name, setting) for name in groups]
     entries += [(processes["fit"], "fit", setting)]
@@ -196,10 +227,10 @@ def profile(processes, options, rng):
     parts = {
         name: {"group": group, **result} for (name, group), result in zip(groups.items(), results)
     }
-    return {"parts": {"batch": STANDARD[0], "hidden": STANDARD[1], "ms": parts, "fit_ms": fit}}
+    save({"parts": {"batch": STANDARD[0], "hidden": STANDARD[1], "ms": parts, "fit_ms": fit}})
 
 
-def inference(processes, options, rng):
+def inference(processes, options, rng, save):
     """Partition functions and sampling."""
     print("partition functions and sampling", flush=True)
     sizes = {  # chains, hidden, steps
@@ -213,43 +244,48 @@ def inference(processes, options, rng):
         for name, (chains, hidden, steps) in sizes.items()
     ]
     results = side_by_side(entries, options.rounds, options.seconds, rng)
-    return {
-        "inference": {
-            name: {"chains": chains, "hidden": hidden, "ms": result}
-            for (name, (chains, hidden, _)), result in zip(sizes.items(), results)
-        }
+    rates = {
+        name: {"chains": chains, "hidden": hidden, "ms": result}
+        for (name, (chains, hidden, _)), result in zip(sizes.items(), results)
     }
+    save({"inference": rates})
 
 
-def imports(options, rng):
+def imports(processes, options, rng, save):
     """Seconds that `import` takes in a fresh process; the first round only fills the caches."""
     print("imports", flush=True)
     times = {"keras": [], "rbm_tutorial": []}
     for _ in range(1 + options.rounds):
         for name in rng.sample(list(times), len(times)):
             code = f"from time import perf_counter as t; s = t(); import {name}; print(t() - s)"
-            out = subprocess.run([sys.executable, "-c", code], env=environment(options.threads),
+            out = subprocess.run([sys.executable, "-c", code], env=environment(options),
                                  capture_output=True, text=True, check=True).stdout  # fmt: skip
             times[name].append(float(out))
-    return {"import_s": {name: summary(values[1:]) for name, values in times.items()}}
+    save({"import_s": {name: summary(values[1:]) for name, values in times.items()}})
+
+
+ON_CPU, ON_ACCELERATOR = (training, profile, inference, imports), (inference, training)
 
 
 def check(options):
-    """Print what each contender learned in 234 updates; 1 unless all learned about as much."""
+    """Print what each contender learned in three epochs; 1 unless all learned as much as ours."""
     failed = 0
-    with started(options.threads) as processes:
+    with started(options) as processes:
         for algorithm in ALGORITHMS:
+            setting = setting_of(algorithm, 128, 128, options)
             costs = {
                 name: processes[name].ask(
-                    "learn", what=name, setting=setting_of(algorithm, 128, 128), steps=234
+                    "learn", what=name, setting=setting, steps=3 * setting.steps
                 )
                 for name, contender in CONTENDERS.items()
-                if algorithm in contender.algorithms and not name.startswith("products")
+                if algorithm in contender.algorithms and name in processes
+                if not name.startswith("products")
             }
-            fall_of_ours = costs["fit"][0] - costs["fit"][1]
+            first, last = costs["fit on JAX"]
+            fall_of_ours = first - last
             for name, (before, after) in costs.items():
                 share = (before - after) / fall_of_ours
-                verdict = "" if 0.9 < share < 1.1 else "  does not learn like `fit`"
+                verdict = "" if 0.9 < share < 1.1 else "  does not learn like `fit on JAX`"
                 failed += bool(verdict)
                 print(
                     f"{algorithm:6}{name:28}{before:8.1f} →{after:6.1f} nats{share:6.2f}{verdict}"
@@ -271,6 +307,15 @@ def machine():
     }
 
 
+def installed():
+    """Version of each of the packages that is here."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
 def usable_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -279,15 +324,18 @@ def parsed():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="CD-1 (or PCD-1) at 784×500, 3 rounds")
     parser.add_argument("--check", action="store_true", help="check that each contender learns")
-    parser.add_argument("--name", help="of the results; the CPU model if not given")
+    parser.add_argument("--accelerator", metavar="DIGITS.npy", help="use it; the digits to learn")
+    parser.add_argument("--name", help="of the results; what computes, if not given")
     parser.add_argument(
         "--threads", type=int, default=usable_cores(), help="all cores if not given"
     )
+    parser.add_argument("--batches", type=int, nargs="+", help="sizes of a batch")
+    parser.add_argument("--hidden", type=int, nargs="+", help="numbers of hidden units")
     parser.add_argument("--seconds", type=float, help="that one measurement takes, about")
     parser.add_argument("--rounds", type=int, help="repeats of each measurement")
     options = parser.parse_args()
-    options.hidden = [500] if options.quick else [128, 500, 2000]
-    options.batches = [32, 128, 512] if options.quick else [32, 128, 512, 2048]
+    options.hidden = options.hidden or ([500] if options.quick else [128, 500, 2000])
+    options.batches = options.batches or [32, 128, 512] + ([] if options.quick else [2048])
     options.seconds = options.seconds or (0.15 if options.quick else 0.4)
     options.rounds = options.rounds or (3 if options.quick else 5)
     return options
@@ -308,20 +356,24 @@ def main():
         "machine": machine(),
         "threads": options.threads,
         "load_at_start": rounded(load),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **installed()},
         "visible": VISIBLE,
     }
-    with started(options.threads) as processes:
-        for measured in (training, profile, inference):
-            result |= measured(processes, options, rng)
-    result |= imports(options, rng)
-    result["minutes"] = round((time.monotonic() - start) / 60, 1)
-    name = options.name or re.sub(
-        r"\W+", "_", f"{result['machine']['cpu']}_{options.threads}_threads"
-    )
-    path = HERE / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with started(options) as processes:
+        if options.accelerator:
+            result["accelerator"] = processes["others"].ask("device")
+        name = result.get("accelerator", f"{result['machine']['cpu']} {options.threads} threads")
+        name = options.name or re.sub(r"\W+", "_", name)
+        path = HERE / "results" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+
+        def save(measured):
+            result.update(measured, minutes=round((time.monotonic() - start) / 60, 1))
+            text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+            path.write_text(text, encoding="utf-8")
+
+        for measure in ON_ACCELERATOR if options.accelerator else ON_CPU:
+            measure(processes, options, rng, save)
     print(f"{result['minutes']} minutes; wrote benchmarks/results/{path.name}")
     return 0
 

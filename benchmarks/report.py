@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 
 from rbm_tutorial.plots import COLORS, GREY, use_style
 
-LIMIT = "products, TensorFlow"
 DRAWN = ["fit", "fit on JAX", "PyTorch", "scikit-learn", "rbms", "source"]  # in the order of COLORS
 GROUPS = {"products": COLORS[0], "sampling": COLORS[1], "update": COLORS[2],
           "monitoring": COLORS[3], "Keras": COLORS[4]}  # fmt: skip
@@ -36,6 +35,12 @@ def times_of(result, hidden, algorithm="CD-1"):
     return times
 
 
+def ours_and_limit(result):
+    """The contenders that the others are compared with; on an accelerator those on JAX."""
+    jax_only = "accelerator" in result
+    return ("fit on JAX", "products, JAX") if jax_only else ("fit", "products, TensorFlow")
+
+
 def ratio(numerator, denominator):
     return statistics.median(a / b for a, b in zip(numerator["values"], denominator["values"]))
 
@@ -47,10 +52,11 @@ def print_table(title, header, rows):
 
 
 def training_tables(result):
+    ours, limit = ours_and_limit(result)
     sizes = {cell["hidden"] for cell in result["training"]}
     batches = sorted({cell["batch"] for cell in result["training"]})
     header = [f"batch {batch}" for batch in batches]
-    algorithms = sorted({c["algorithm"] for c in result["training"] if c["contender"] == "fit"})
+    algorithms = sorted({c["algorithm"] for c in result["training"] if c["contender"] == ours})
     for algorithm in algorithms:
         for hidden in sorted(sizes):
             times = times_of(result, hidden, algorithm)
@@ -60,12 +66,13 @@ def training_tables(result):
             def row(name, text, times=times):
                 return [text(times, name, b) if (name, b) in times else "" for b in batches]
 
-            print_table(f"{size}: ms a step (quartiles)", header,
-                        [(name, *row(name, milliseconds)) for name in names])  # fmt: skip
-            print_table(f"{size}: speed of `fit` over the others", header,
-                        [(name, *row(name, speed)) for name in names if name != "fit"])  # fmt: skip
-            print_table(f"{size}: share of the limit, {LIMIT}", header,
-                        [(name, *row(name, share)) for name in names if name != LIMIT])  # fmt: skip
+            for title, text, without in [
+                ("ms a step (quartiles)", milliseconds, None),
+                (f"times as long as `{ours}`", over(ours), ours),
+                (f"share of the limit, {limit}", share(limit), limit),
+            ]:
+                rows = [(name, *row(name, text)) for name in names if name != without]
+                print_table(f"{size}: {title}", header, rows)
 
 
 def milliseconds(times, name, batch):
@@ -74,12 +81,12 @@ def milliseconds(times, name, batch):
     return f"{ms['median']:.3g} ({low:.3g}–{high:.3g})"
 
 
-def speed(times, name, batch):
-    return f"{ratio(times[name, batch], times['fit', batch]):.2f}×"
+def over(ours):
+    return lambda times, name, batch: f"{ratio(times[name, batch], times[ours, batch]):.2f}×"
 
 
-def share(times, name, batch):
-    return f"{ratio(times[LIMIT, batch], times[name, batch]):.2f}"
+def share(limit):
+    return lambda times, name, batch: f"{ratio(times[limit, batch], times[name, batch]):.2f}"
 
 
 def other_tables(result):
@@ -93,9 +100,12 @@ def other_tables(result):
     )  # fmt: skip
     print("\nA unit is a temperature of a chain, an enumerated state, a Gibbs step of a chain.")
     print(f"AIS: {ratio(cells['AIS, its products']['ms'], cells['AIS']['ms']):.2f} of its limit.")
-    keras, ours = result["import_s"]["keras"], result["import_s"]["rbm_tutorial"]
-    print(f"import keras {keras['median']:.2f} s, rbm_tutorial {ours['median']:.2f} s:", end=" ")
-    print(f"{ratio(ours, keras):.2f}×.")
+    if "import_s" in result:
+        keras, ours = result["import_s"]["keras"], result["import_s"]["rbm_tutorial"]
+        print(
+            f"import keras {keras['median']:.2f} s, rbm_tutorial {ours['median']:.2f} s:", end=" "
+        )
+        print(f"{ratio(ours, keras):.2f}×.")
     first = {c["contender"]: c["ms"]["first_call_s"] for c in reversed(result["training"])}
     print_table(
         "Peak memory after the standard size, and first call (making, tracing) there",
@@ -126,11 +136,12 @@ def training_figure(result, hidden: int = 500, algorithm: str = "CD-1", ax: Axes
     """Time of a step over the batch size for each contender, with its quartiles and the limit."""
     ax = ax or plt.subplots(layout="constrained")[1]
     times = times_of(result, hidden, algorithm)
-    colors = {**dict(zip(DRAWN, COLORS)), LIMIT: GREY}
+    limit = ours_and_limit(result)[1]
+    colors = {**dict(zip(DRAWN, COLORS)), limit: GREY}
     for name, color in colors.items():
         points = sorted((batch, ms) for (n, batch), ms in times.items() if n == name)
         if points:
-            style = {"linestyle": "--"} if name == LIMIT else {"marker": "o", "markersize": 4}
+            style = {"linestyle": "--"} if name == limit else {"marker": "o", "markersize": 4}
             ax.plot([b for b, _ in points], [ms["median"] for _, ms in points],
                     color=color, label=name, **style)  # fmt: skip
             low, high = zip(*(ms["quartiles"] for _, ms in points))
@@ -171,10 +182,10 @@ def main():
     path = parser.parse_args().results
     result = json.loads(path.read_text(encoding="utf-8"))
     machine = result["machine"]
-    print(f"{machine['cpu']}, {machine['cores']} cores, {result['threads']} threads, "
-          f"{result['date']}, load at the start {result['load_at_start']}")  # fmt: skip
+    print(f"{result.get('accelerator', machine['cpu'])}, {machine['cores']} cores, "
+          f"{result['threads']} threads, {result['date']}, "
+          f"load at the start {result['load_at_start']}")  # fmt: skip
     training_tables(result)
-    step_table(result)
     other_tables(result)
     use_style()
     sizes = sorted({cell["hidden"] for cell in result["training"]})
@@ -186,7 +197,9 @@ def main():
         training_figure(result, hidden, ax=ax)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path.with_name(f"{path.stem}_training.png"))
-    step_figure(result).figure.savefig(path.with_name(f"{path.stem}_step.png"))
+    if "parts" in result:
+        step_table(result)
+        step_figure(result).figure.savefig(path.with_name(f"{path.stem}_step.png"))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def set_threads(library, threads):
     elif library == "torch":
         import torch
 
+        torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(threads)
     elif library == "jax" and hasattr(os, "sched_setaffinity"):  # it has a thread for each core
@@ -54,7 +55,13 @@ class Worker:
         np.save(path, binarize(as_arrays(load_mnist()[0])[0], threshold=0.5))
 
     def load_digits(self, path):
-        self.x = np.load(path)
+        self.x = np.load(path).astype("float32", copy=False)
+
+    def device(self):
+        """What JAX computes on."""
+        import jax
+
+        return jax.devices()[0].device_kind
 
     def parts(self, setting):
         from parts import groups

@@ -97,9 +97,27 @@ def compiled(function):
     return tf.function(function, reduce_retracing=True)
 
 
-def as_graph(function):
-    """`function`, which may change variables, as a `tf.function`; on JAX, eager, as it is."""
-    return tf.function(function) if BACKEND == "tensorflow" else function
+def compiled_draws(layer, function):
+    """`function` of tensors, compiled; it may draw from `layer` and change its state.
+
+    On JAX, whose functions have no state, the layer's variables go in and come out.
+    """
+    if BACKEND == "tensorflow":
+        return tf.function(function)
+
+    @jax.jit
+    def pure(values, *args):
+        with keras.StatelessScope(list(zip(layer.variables, values))) as scope:
+            result = function(*args)
+        return result, [scope.get_current_value(variable) for variable in layer.variables]
+
+    def call(*args):
+        result, values = pure([variable.value for variable in layer.variables], *args)
+        for variable, value in zip(layer.variables, values):
+            variable.assign(value)
+        return result
+
+    return call
 
 
 def double_precision():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import as_graph, compiled, double_precision, uniform
+from rbm_tutorial.backend import compiled, compiled_draws, double_precision, uniform
 from rbm_tutorial.data import all_states
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval
@@ -341,11 +341,11 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
             f"Received: {v.shape[0]} and {steps}"
         )
 
-    @as_graph
-    def gibbs_step(v):
+    def step_and_energy(v):
         v = rbm.forward_gibbs(v, steps=1)
         return v, rbm.free_energy(v)
 
+    gibbs_step = compiled_draws(rbm, step_and_energy)
     free_energies = np.empty((steps, v.shape[0]), "float32")
     for step in range(steps):
         v, free_energies[step] = gibbs_step(v)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import as_graph
+from rbm_tutorial.backend import compiled_draws
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval, cross_entropy
 from rbm_tutorial.training import ContrastiveDivergence
@@ -110,7 +110,7 @@ class DeepBeliefNetwork(keras.Model):
         def clamped(visible):
             return visible if labels is None else top.join(top.split(visible)[0], labels)
 
-        gibbs_step = as_graph(lambda visible: clamped(top.forward_gibbs(visible, steps=1)))
+        gibbs_step = compiled_draws(top, lambda v: clamped(top.forward_gibbs(v, steps=1)))
         visible = clamped(top.sample_v(np.zeros((number, top.number_hidden_units))))
         for _ in range(steps):
             visible = gibbs_step(visible)

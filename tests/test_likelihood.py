@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import enumerate_machine, machine, only_tensorflow, parameters_of, states
+from conftest import (
+    copy_of,
+    enumerate_machine,
+    machine,
+    only_tensorflow,
+    parameters_of,
+    states,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -301,6 +308,18 @@ def test_diagnostics_follow_the_exact_mean_free_energy(rbm, exact):
     expected = np.sum(exact.p_v * exact.free_energy)
     error = result.free_energies.std() / np.sqrt(result.effective_sample_size)
     assert abs(result.free_energies.mean() - expected) < 5 * error
+
+
+def test_compiled_draws_are_those_of_the_layer(rbm, exact):
+    twin = copy_of(rbm)
+    gibbs_step = backend.compiled_draws(rbm, lambda v: rbm.forward_gibbs(v, steps=1))
+    v = exact.v
+    for _ in range(3):
+        v = gibbs_step(v)
+    np.testing.assert_array_equal(v, twin.forward_gibbs(exact.v, steps=3))
+    np.testing.assert_array_equal(rbm.sample_v(exact.h), twin.sample_v(exact.h))  # and go on as it
+    rbm.vb.assign(np.full(4, 30.0))
+    assert np.all(gibbs_step(v) == 1)  # with the weights as they are
 
 
 def test_diagnostics_need_several_chains_and_steps(rbm, exact):
