@@ -293,14 +293,6 @@ def fit_1(setting, x):
     return fitted(setting, x, len(x), steps_per_execution=1, batch_size=setting.batch)
 
 
-def fit_on_device(setting, x):
-    """`fit` from an array that JAX has on its device before, so that no step has to move it."""
-    import jax
-
-    x = jax.numpy.asarray(x[: setting.steps * setting.batch])
-    return fitted(setting, x, len(x), batch_size=setting.batch)
-
-
 def binary_image(example):
     import tensorflow as tf
 
@@ -418,7 +410,6 @@ CONTENDERS = {
     "rbms": Contender(rbms, "torch", PCD),
     "fit": Contender(fit, "tensorflow", CD + PCD),
     "fit on JAX": Contender(fit, "jax", CD + PCD),
-    "fit, digits on the device": Contender(fit_on_device, "jax", CD1),
     "fit, one update an execution": Contender(fit_1, "tensorflow", CD1),
     "fit from TFDS": Contender(fit_tfds, "tensorflow", CD1),
     "train_rbm": Contender(train_rbm, "tensorflow", CD1),

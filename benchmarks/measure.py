@@ -39,13 +39,8 @@ from contenders import CONTENDERS, VISIBLE, Setting
 
 HERE = Path(__file__).parent
 ALGORITHMS = {"CD-1": (1, False), "CD-10": (10, False), "PCD-1": (1, True)}
-VARIANTS = (  # at 500 units only
-    "fit, one update an execution",
-    "fit from TFDS",
-    "fit, digits on the device",
-    "train_rbm",
-)
-ACCELERATED = ("PyTorch", "rbms", "fit on JAX", "fit, digits on the device", "products, JAX")
+VARIANTS = ("fit, one update an execution", "fit from TFDS", "train_rbm")  # at 500 units only
+ACCELERATED = ("jax", "torch")
 STANDARD = (128, 500)  # batch, hidden: where memory is read and a step is taken apart
 PACKAGES = [
     "jax",
@@ -115,7 +110,7 @@ def started(options):
     processes = {
         name: Process(contender.library, options)
         for name, contender in CONTENDERS.items()
-        if (name in ACCELERATED if options.accelerator else name != "fit, digits on the device")
+        if not options.accelerator or contender.library in ACCELERATED
     }
     processes["others"] = Process("jax" if options.accelerator else "tensorflow", options)
     try:
@@ -336,6 +331,9 @@ def parsed():
     options = parser.parse_args()
     options.hidden = options.hidden or ([500] if options.quick else [128, 500, 2000])
     options.batches = options.batches or [32, 128, 512] + ([] if options.quick else [2048])
+    digits = len(np.load(options.accelerator, mmap_mode="r")) if options.accelerator else 10_000
+    if not 0 < 2 * max(options.batches) <= digits:
+        parser.error(f"`--batches` must be at most half of the {digits} digits")
     options.seconds = options.seconds or (0.15 if options.quick else 0.4)
     options.rounds = options.rounds or (3 if options.quick else 5)
     return options
@@ -361,7 +359,10 @@ def main():
     }
     with started(options) as processes:
         if options.accelerator:
-            result["accelerator"] = processes["others"].ask("device")
+            devices = {name: processes[name].ask("device") for name in ["PyTorch", "others"]}
+            if "cpu" in devices.values():
+                raise SystemExit(f"`--accelerator` needs one in PyTorch and JAX. Found: {devices}")
+            result["accelerator"] = devices["others"]
         name = result.get("accelerator", f"{result['machine']['cpu']} {options.threads} threads")
         name = options.name or re.sub(r"\W+", "_", name)
         path = HERE / "results" / f"{name}.json"

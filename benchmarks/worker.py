@@ -58,7 +58,11 @@ class Worker:
         self.x = np.load(path).astype("float32", copy=False)
 
     def device(self):
-        """What JAX computes on."""
+        """What PyTorch or JAX computes on; "cpu" if on nothing else."""
+        if sys.argv[1] == "torch":
+            import torch
+
+            return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         import jax
 
         return jax.devices()[0].device_kind

@@ -34,7 +34,7 @@ from rbm_tutorial import (
     load_mnist,
     load_pretrained_rbm,
 )
-from rbm_tutorial.backend import as_graph
+from rbm_tutorial.backend import compiled_draws
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     chain_diagnostics,
@@ -163,7 +163,7 @@ def train(recipe, images, work):
 
 def model_samples(rbm, v, steps=10_000):
     """The ends of Gibbs chains that start at training images: they know every mode of the data."""
-    step = as_graph(lambda v: rbm.forward_gibbs(v, steps=10))
+    step = compiled_draws(rbm, lambda v: rbm.forward_gibbs(v, steps=10))
     for _ in range(steps // 10):
         v = step(v)
     return v

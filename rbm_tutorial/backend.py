@@ -98,9 +98,9 @@ def compiled(function):
 
 
 def compiled_draws(layer, function):
-    """`function` of tensors, compiled; it may draw from `layer` and change its state.
+    """`function` of tensors, compiled; it may draw from `layer`, and from no other.
 
-    On JAX, whose functions have no state, the layer's variables go in and come out.
+    On JAX, whose functions have no state, the layer's variables go in and its seed comes out.
     """
     if BACKEND == "tensorflow":
         return tf.function(function)
@@ -109,12 +109,11 @@ def compiled_draws(layer, function):
     def pure(values, *args):
         with keras.StatelessScope(list(zip(layer.variables, values))) as scope:
             result = function(*args)
-        return result, [scope.get_current_value(variable) for variable in layer.variables]
+        return result, scope.get_current_value(layer.seed_generator.state)
 
     def call(*args):
-        result, values = pure([variable.value for variable in layer.variables], *args)
-        for variable, value in zip(layer.variables, values):
-            variable.assign(value)
+        result, seed = pure([variable.value for variable in layer.variables], *args)
+        layer.seed_generator.state.assign(seed)
         return result
 
     return call

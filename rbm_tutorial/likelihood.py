@@ -327,14 +327,15 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
     At least two chains are needed, and for R̂ to mean something they should start far apart. Draws
     from the layer's generator.
 
-    Raises: `ValueError` on an untied layer, for wrong shapes, or fewer than 2 chains or 4 steps.
+    Raises: `ValueError` on an untied layer, for wrong shapes, values outside [0, 1], or fewer than
+    2 chains or 4 steps.
     Source: Gelman & Rubin (1992); Vats & Knudson (2021).
     """
     import tensorflow_probability.substrates.numpy as tfp
 
     _require_machine(rbm, "chain_diagnostics")
     check_count("steps", steps)
-    v = ops.convert_to_tensor(v, dtype=rbm.vb.dtype)
+    v = checked_unit_interval(ops.convert_to_tensor(v, dtype=rbm.vb.dtype))
     if v.shape[0] < 2 or steps < 4:
         raise ValueError(
             "`v` must hold at least 2 chains and `steps` be at least 4. "

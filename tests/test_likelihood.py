@@ -326,6 +326,8 @@ def test_diagnostics_need_several_chains_and_steps(rbm, exact):
     for v, steps in [(exact.v[:1], 100), (exact.v, 3)]:
         with pytest.raises(ValueError, match="at least 2 chains"):
             chain_diagnostics(rbm, v, steps)
+    with pytest.raises(ValueError, match="must lie in"):
+        chain_diagnostics(rbm, exact.v * np.nan)
 
 
 # ---------------------------------------------------------------- compiled loops

@@ -33,6 +33,13 @@ def test_import_loads_neither_data_sets_nor_probability_nor_plots():
     assert "rbm_tutorial.plots" not in run_python("import sys, rbm_tutorial; print(*sys.modules)")
 
 
+@pytest.mark.slow
+def test_the_long_scripts_still_find_what_they_import():
+    scripts = [str(path) for path in sorted((ROOT / "experiments").glob("*.py"))]
+    assert len(scripts) > 4
+    run_python(f"import runpy\nfor path in {scripts}: runpy.run_path(path)")
+
+
 WITHOUT_TENSORFLOW = """
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # importing them now fails
