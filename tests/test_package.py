@@ -37,7 +37,7 @@ def test_import_loads_neither_data_sets_nor_probability_nor_plots():
 def test_the_long_scripts_still_find_what_they_import():
     scripts = [str(path) for path in sorted((ROOT / "experiments").glob("*.py"))]
     assert len(scripts) > 4
-    run_python(f"import runpy\nfor path in {scripts}: runpy.run_path(path)")
+    run_python(f"import runpy\nfor path in {scripts}: runpy.run_path(path)", ROOT / "experiments")
 
 
 WITHOUT_TENSORFLOW = """
