@@ -17,9 +17,21 @@ NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 PAGES = [ROOT / "index.md", *sorted((ROOT / "chapters").glob("*.md")), *NOTEBOOKS]
 
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-every_chapter = pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
-every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+# Chapters that still mark checked cells by a comment and show results as booleans; to be emptied.
+MOVING = {path.stem for path in NOTEBOOKS}
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+def each_that_moved(paths):
+    """Readers' rules that are new: a chapter that has not moved yet is expected to break them."""
+    moving = pytest.mark.xfail(reason="has not moved to tags and numbers yet")
+    return each([pytest.param(path, marks=moving if path.stem in MOVING else ()) for path in paths])
+
+
+every_notebook, every_chapter, every_page = each(NOTEBOOKS), each(NUMBERED), each(PAGES)
 
 
 def cells(path, cell_type):
@@ -27,12 +39,28 @@ def cells(path, cell_type):
     return [cell for cell in notebook.cells if cell.cell_type == cell_type]
 
 
-def checked_cells(path):
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def commented_cells(path):
     return [cell for cell in cells(path, "code") if "NBVAL_CHECK_OUTPUT" in cell.source]
+
+
+def checked_cells(path):
+    tagged = [cell for cell in cells(path, "code") if "nbval-check-output" in tags(cell)]
+    return tagged + commented_cells(path)
 
 
 def outputs(path):
     return [output for cell in cells(path, "code") for output in cell.outputs]
+
+
+def printed_lines(path):
+    """What readers see in text, line by line."""
+    for output in outputs(path):
+        text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+        yield from (line.rstrip() for line in text.splitlines())
 
 
 def has_picture(cell):
@@ -76,6 +104,19 @@ def test_was_executed_once_from_top_to_bottom(path):
 def test_checked_cells_have_something_to_check(path):
     """nbval passes a checked cell without stored output."""
     assert all(cell.outputs for cell in checked_cells(path))
+
+
+@each_that_moved(NOTEBOOKS)
+def test_checked_cells_are_marked_where_readers_do_not_see_it(path):
+    """By the tag `nbval-check-output`; the comment means the same, but stands on the page."""
+    assert not [cell.source for cell in commented_cells(path)]
+
+
+@each_that_moved(NUMBERED)
+def test_shows_numbers_and_not_booleans(path):
+    """`True` tells a reader less than the number that was compared."""
+    booleans = [line for line in printed_lines(path) if line.endswith(("True", "False"))]
+    assert len(booleans) <= 5, booleans
 
 
 @every_chapter
