@@ -367,6 +367,7 @@ def main():
         name = options.name or re.sub(r"\W+", "_", name)
         path = HERE / "results" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
 
         def save(measured):
             result.update(measured, minutes=round((time.monotonic() - start) / 60, 1))

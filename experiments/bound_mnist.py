@@ -8,7 +8,7 @@ The first layer is a machine that `likelihood_mnist.py` has trained and left in 
 that comes with the package. The second starts as the first, transposed, with 1,216 further units
 of small weights, so that the network begins as the distribution that the first layer is; it learns
 states inferred from new binary images in every epoch. Interrupted runs go on from their last
-epoch. Results are written to results/bound_FIRST.json: the bound on the images of
+epoch. Results are written to rbm_tutorial/measured/bound_FIRST.json: the bound on the images of
 `likelihood_mnist.py`, with log Z of the top by AIS in both directions.
 """
 
@@ -39,6 +39,7 @@ from rbm_tutorial.likelihood import (
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,
 )
+from rbm_tutorial.results import FOLDER
 from rbm_tutorial.stack import DeepBeliefNetwork, variational_bound
 
 CHAINS = 500
@@ -139,7 +140,7 @@ def main():
         result["median_seconds_per_epoch"] = float(np.median(clock.seconds))
     result |= evaluate(dbn, images)
     text = json.dumps(result, indent=2)
-    file = Path(__file__).parent / "results" / f"bound_{options.first}.json"
+    file = FOLDER / f"bound_{options.first}.json"
     file.write_text(text + "\n", encoding="utf-8")
     print(text)
 

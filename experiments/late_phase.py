@@ -4,7 +4,7 @@
 
 `--work` is where `likelihood_mnist.py best` has left its model. Every variant learns from the same
 binary images and is evaluated by AIS with 200 chains; the results are written to
-experiments/results/late_phase.json.
+rbm_tutorial/measured/late_phase.json.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from likelihood_mnist import (
 
 from rbm_tutorial import binarize
 from rbm_tutorial.likelihood import ais_log_partition, salakhutdinov_murray_betas
+from rbm_tutorial.results import FOLDER
 
 # Batches of 500 make a fifth of the updates an epoch, so they get twice the epochs and the rate.
 VARIANTS = {
@@ -43,8 +44,8 @@ def go_on(start, recipe, images):
     digits = BinaryDigits(images, recipe)
     model = compiled_model(recipe, digits)
     model.rbm.set_weights(start.rbm.get_weights())
-    model.visible_offset.assign(start.visible_offset)
-    model.hidden_offset.assign(start.hidden_offset)
+    for offset, value in zip(model.offsets, start.offsets):
+        offset.assign(value)
     model.chains.assign(np.resize(np.array(start.chains), model.chains.shape))
     new_images = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: digits.start(1000 + epoch)
@@ -76,7 +77,7 @@ def main():
         model = go_on(start, replace(RECIPES["best"], seed=7, **changes), images["train"])
         results[name] = {**changes, **evaluate(model.rbm, binary)}
         print(name, results[name], flush=True)
-    target = Path(__file__).parent / "results" / "late_phase.json"
+    target = FOLDER / "late_phase.json"
     target.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 

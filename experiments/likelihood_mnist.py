@@ -6,8 +6,8 @@
 `--data-dir` is a prepared TFDS directory (`python -m rbm_tutorial.data --from-idx …`); without it
 MNIST is downloaded. Training can be interrupted: the same command goes on from the last epoch in
 `--work`, bit for bit. `pretrained` trains nothing: it evaluates the weights in the package. Results
-are written to experiments/results: the numbers to likelihood_RECIPE.json, 20 of the model's samples
-to samples_RECIPE.npz.
+are written to rbm_tutorial/measured: the numbers to likelihood_RECIPE.json, 20 of the model's
+samples to samples_RECIPE.npz.
 
 The last 5,000 training images are for validation, on which all choices were made. Every epoch
 draws new binary images, unless the recipe fixes them; those for evaluation are fixed by seeds of
@@ -34,7 +34,6 @@ from rbm_tutorial import (
     load_mnist,
     load_pretrained_rbm,
 )
-from rbm_tutorial.backend import compiled_draws
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     chain_diagnostics,
@@ -43,6 +42,8 @@ from rbm_tutorial.likelihood import (
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,
 )
+from rbm_tutorial.results import FOLDER
+from rbm_tutorial.sampling import run_chains
 
 EVALUATION_SEEDS = {"train": 101, "validation": 102, "test": 103}
 
@@ -163,10 +164,7 @@ def train(recipe, images, work):
 
 def model_samples(rbm, v, steps=10_000):
     """The ends of Gibbs chains that start at training images: they know every mode of the data."""
-    step = compiled_draws(rbm, lambda v: rbm.forward_gibbs(v, steps=10))
-    for _ in range(steps // 10):
-        v = step(v)
-    return v
+    return run_chains(rbm, v, steps // 10, lambda v: rbm.forward_gibbs(v, steps=10))
 
 
 def unnormalized_log_likelihood(rbm, x):
@@ -238,12 +236,11 @@ def main():
         result["recipe"] = asdict(recipe)
         result["median_seconds_per_epoch"] = float(np.load(work / "seconds_per_epoch.npy"))
     numbers, samples = evaluate(rbm, images, recipe)
-    results = Path(__file__).parent / "results"
     np.savez_compressed(
-        results / f"samples_{options.recipe}.npz", probabilities=np.uint8(np.round(255 * samples))
+        FOLDER / f"samples_{options.recipe}.npz", probabilities=np.uint8(np.round(255 * samples))
     )
     text = json.dumps({**result, **numbers}, indent=2)
-    (results / f"likelihood_{options.recipe}.json").write_text(text + "\n", encoding="utf-8")
+    (FOLDER / f"likelihood_{options.recipe}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

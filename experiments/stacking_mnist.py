@@ -4,8 +4,8 @@
 
 SETUP is one of those below. With `--choose` it learns from the first 50,000 training images and is
 judged by the last 10,000; all choices were made so. Without, it learns from all 60,000 and looks
-at the test images, once, when it is done. Errors are kept in results/stacking.json, by setup and
-seed. A stack that several setups start from is trained once for each seed.
+at the test images, once, when it is done. Errors are kept in rbm_tutorial/measured/stacking.json, by
+setup and seed. A stack that several setups start from is trained once for each seed.
 
 A run that was interrupted goes on from its last epoch when the same command is given again: order,
 states and dropped units depend on the seed and the epoch alone, so that it ends with the same
@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, load_mnist
 from rbm_tutorial.labeled import LabeledRBM
+from rbm_tutorial.results import FOLDER
 from rbm_tutorial.stack import DeepBeliefNetwork, train_stack
 from rbm_tutorial.wake_sleep import WakeSleep
 
@@ -281,7 +282,7 @@ def error(network, x, y):
 
 def keep(part, seed, errors):
     """Add {setup: error} to the results of this seed."""
-    file = Path(__file__).parent / "results" / "stacking.json"
+    file = FOLDER / "stacking.json"
     results = json.loads(file.read_text("utf-8")) if file.exists() else {}
     backend = keras.backend.backend()
     packages = {name: version(name) for name in ["keras", backend, "scikit-learn"]}

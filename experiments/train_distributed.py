@@ -17,7 +17,7 @@ error; start them again, and they go on after the last epoch that was backed up.
 
 `measure_stream` reads every shard once, and compares with data in memory; `measure_workers` times
 one process and two on this machine, and what the cost model of the chapter on scaling needs. They
-write results/stream.json and results/workers.json.
+write stream.json and workers.json of rbm_tutorial/measured.
 """
 
 import argparse
@@ -35,8 +35,8 @@ import numpy as np
 import tensorflow as tf
 
 from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, binarize, load_mnist
+from rbm_tutorial.results import FOLDER
 
-RESULTS = Path(__file__).parent / "results"
 PIXELS, HIDDEN = 784, 500
 SHARD_BYTES = 2**28
 COMMANDS = ["write", "train", "measure_stream", "measure_workers", "all_reduce"]
@@ -203,7 +203,7 @@ def median_ms(results):
 def save(name, result):
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     result = {"cores": os.cpu_count(), "versions": versions, **result}
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 def measure_stream(options):

@@ -1,4 +1,4 @@
-"""What `keras.ops` lacks, for TensorFlow and JAX: checks, seeded draws, compiled loops, replicas.
+"""What `keras.ops` lacks, for TensorFlow and JAX: ranges in graphs, draws, compiling, replicas.
 
 The layer, its training and its likelihoods are written on `keras.ops` and on these functions; with
 KERAS_BACKEND=jax they load no TensorFlow. TFDS, `train_rbm` and `cd_update`, which shows
@@ -6,6 +6,7 @@ KERAS_BACKEND=jax they load no TensorFlow. TFDS, `train_rbm` and `cd_update`, wh
 """
 
 import contextlib
+import itertools
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ else:
     )
 
 
-def require_tensorflow(name: str) -> None:
+def check_tensorflow(name: str) -> None:
     """Raise a `NotImplementedError` unless Keras runs on TensorFlow; `name` is what needs it."""
     if BACKEND != "tensorflow":
         raise NotImplementedError(
@@ -32,7 +33,7 @@ def require_tensorflow(name: str) -> None:
         )
 
 
-def checked(x, low: float, high: float, message: str):
+def checked_range(x, low: float, high: float, message: str):
     """`x` itself, once all of it is known to lie in [low, high]; NaN does not.
 
     Otherwise raises a `ValueError`, `message` and the range of `x`. In a `tf.function` what is
@@ -52,8 +53,8 @@ def checked(x, low: float, high: float, message: str):
     return x
 
 
-def after(first, x):
-    """`x`, not before `first` is computed: for what changes state outside a function's results."""
+def wait_for(first, x):
+    """Return `x`, but not before `first` is computed: state may change beside what is returned."""
     if BACKEND == "jax":  # functions have no such state
         return x
     with tf.control_dependencies([first]):
@@ -61,7 +62,7 @@ def after(first, x):
 
 
 def uniform(shape, seed):
-    """Uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers, alone.
+    """Draw uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers, alone.
 
     Under `tf.distribute` also on the replica: each draws its own.
     """
@@ -71,6 +72,27 @@ def uniform(shape, seed):
     if replica is not None and replica.num_replicas_in_sync > 1:
         seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)
     return tf.random.stateless_uniform(shape, seed)
+
+
+def uniform_stream(seed):
+    """A function shape → `uniform` numbers of that shape, other ones at each call.
+
+    The first call uses `seed` itself, each later one a seed folded with the number of the call.
+    """
+    calls = itertools.count()
+
+    def draw(shape):
+        call = next(calls)
+        return uniform(shape, fold_in(seed, call) if call else seed)
+
+    return draw
+
+
+def fold_in(seed, number):
+    """Another seed, (2,) integers, that depends on `seed` and on `number`, and looks unrelated."""
+    if BACKEND == "jax":
+        return jax.random.fold_in(jax.numpy.asarray(seed, "uint32"), number)
+    return tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def replicas() -> int:
@@ -122,38 +144,3 @@ def compiled_draws(layer, function):
 def double_precision():
     """A context in which float64 arrays exist; on TensorFlow they always do."""
     return jax.enable_x64(True) if BACKEND == "jax" else contextlib.nullcontext()
-
-
-def is_dataset(data) -> bool:
-    """Whether `data` is a `tf.data.Dataset`, asked without loading TensorFlow."""
-    return hasattr(data, "cardinality") and hasattr(data, "element_spec")
-
-
-def untuned(data):
-    """`data`, and if it is a `tf.data.Dataset` that says nothing of it, without autotuning.
-
-    The tuner works at the start of each run of epochs, and takes its time from the training.
-    `tf.data.AUTOTUNE` then stands for the number of cores.
-    """
-    if not hasattr(data, "with_options") or data.options().autotune.enabled is not None:
-        return data
-    import tensorflow as tf  # on JAX, too, data may come from `tf.data`
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return data.with_options(options)
-
-
-def batches_of(x, batch_size: int, shuffle: bool):
-    """Batches of an array as a `tf.data.Dataset`, in a new random order each epoch if `shuffle`.
-
-    The order that Keras gives arrays, but open to `untuned`.
-    """
-
-    def epoch(_):
-        rows = tf.range(len(x), dtype=tf.int64)
-        return tf.random.shuffle(rows) if shuffle else rows
-
-    tensor = tf.constant(x)
-    rows = tf.data.Dataset.range(1).map(epoch).unbatch().batch(batch_size)
-    return rows.map(lambda batch: tf.gather(tensor, batch)).prefetch(1)

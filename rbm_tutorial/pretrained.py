@@ -11,7 +11,7 @@ def load_pretrained_rbm() -> RBM:
     """The best RBM(500) of chapter 8: 784 visible units, trained on binarized MNIST.
 
     The weights are kept in half precision and returned in the precision of Keras' floats. Their
-    test log-likelihood is in experiments/results/likelihood_pretrained.json; `python
+    test log-likelihood is in `stored_result("likelihood_pretrained")`; `python
     experiments/likelihood_mnist.py pretrained` measures it again. Draws nothing.
     """
     weights = np.load(Path(__file__).parent / "mnist_rbm500.npz")

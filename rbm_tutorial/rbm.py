@@ -4,40 +4,26 @@ Chapters 1 to 3 derive what is computed here, chapter 4 the learning rule, chapt
 sets of weights. Energies are in nats.
 """
 
-import numbers
-
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import checked, is_dataset, require_tensorflow, uniform
-
-
-def checked_unit_interval(x):
-    """`x` itself, once every element is known to lie in [0, 1]; NaN does not. See `checked`."""
-    message = "`x` must lie in [0, 1]: divide images by 255, or call `binarize`. Received values"
-    return checked(x, 0, 1, message)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise a `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")
-
-
-def check_finite(name: str, data) -> None:
-    """Raise a `ValueError` if `data` is a `tf.data.Dataset` that never ends."""
-    if is_dataset(data) and data.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
-        raise ValueError(f"`{name}` must end: call `take`. Received an infinite data set.")
-
-
-def cross_entropy(x, logits):
-    """-Σ_i [x log σ(l) + (1 - x) log(1 - σ(l))]_i = Σ_i [softplus(l) - x l]_i: → (batch,) nats."""
-    return ops.sum(ops.softplus(logits) - x * logits, axis=1)
+from rbm_tutorial.backend import check_tensorflow, uniform
+from rbm_tutorial.checks import (
+    check_count,
+    check_ends,
+    check_examples,
+    check_matrix,
+    check_positive,
+)
+from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.units import Bernoulli
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class RBM(keras.layers.Layer):
-    """p(v, h) = exp(-E(v, h)) / Z  with  E(v, h) = -vb·v - hb·h - v·w_rec·h  over binary v, h.
+    """p(v, h) = m(v) m(h) exp(-E(v, h)) / Z  with  E(v, h) = -vb·v - hb·h - v·w_rec·h.
+
+    The units are binary unless types of `units` say otherwise; then m = 1.
 
     Args:
         number_hidden_units: number of hidden units.
@@ -47,6 +33,8 @@ class RBM(keras.layers.Layer):
         tied: whether the generative weights are the transpose of the recognition weights. Only a
             tied layer is a Boltzmann machine; `untie` gives a layer with two sets of weights.
         seed: integer that fixes the initial weights and every later draw.
+        visible_units: type of the visible units, of module `units`.
+        hidden_units: type of the hidden units.
         **kwargs: as for any Keras layer: `name`, `dtype`, `activity_regularizer` …
 
     Attributes:
@@ -55,16 +43,20 @@ class RBM(keras.layers.Layer):
         hb: hidden biases, (hidden,), initially 0.
         vb: visible biases, (visible,), initially 0; see `adapt`.
 
-    Input shape: (batch, visible), values in [0, 1].
-    Output shape: (batch, hidden), the probabilities p(h=1 | v).
+    Input shape: (batch, visible), values in [0, 1] (binary units).
+    Output shape: (batch, hidden), the means of h given v, p(h=1 | v) (binary units).
 
     Under mixed precision a call of the layer computes in half precision, as Keras arranges; the
     other methods compute in the precision of the variables.
 
-    Every method raises `ValueError` for a tensor of another rank or width. Methods named
-    `sample_*` and `*_gibbs`, and `cd_update`, draw random numbers; no other method does.
+    Raises: `ValueError` for arguments out of range, and for two layers of unbounded units, whose
+    joint distribution cannot be normalized once a singular value of `w_rec` reaches 1. Every
+    method raises `ValueError` for a tensor of another rank or width.
 
-    Reference: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive
+    Methods named `sample_*` and `*_gibbs`, `cd_update` and `uniform` draw random numbers; no other
+    method does.
+
+    Source: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive
     divergence, Neural Computation 14 (2002); initial values: Hinton, A practical guide (2012).
     """
 
@@ -76,15 +68,20 @@ class RBM(keras.layers.Layer):
         cd_steps: int = 1,
         tied: bool = True,
         seed: int | None = None,
+        visible_units=Bernoulli(),  # noqa: B008 (frozen)
+        hidden_units=Bernoulli(),  # noqa: B008
         **kwargs,
     ):
         check_count("number_hidden_units", number_hidden_units)
         check_count("cd_steps", cd_steps)
+        check_positive("learning_rate", learning_rate)
         if number_visible_units is not None:
             check_count("number_visible_units", number_visible_units)
-        if not isinstance(learning_rate, numbers.Real) or not 0 < learning_rate < float("inf"):
+        if visible_units.unbounded and hidden_units.unbounded:
             raise ValueError(
-                f"`learning_rate` must be a positive number. Received: {learning_rate!r}"
+                "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once a "
+                "singular value of `w_rec` reaches 1. "
+                f"Received: {visible_units} and {hidden_units}"
             )
         super().__init__(**kwargs)
         self.number_hidden_units = int(number_hidden_units)
@@ -93,6 +90,7 @@ class RBM(keras.layers.Layer):
         self.cd_steps = int(cd_steps)
         self.tied = tied
         self.seed = seed
+        self.visible_units, self.hidden_units = visible_units, hidden_units
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
@@ -108,6 +106,8 @@ class RBM(keras.layers.Layer):
                 f"{self.number_visible_units}. Received: {tuple(input_shape)}"
             )
         check_count("input_shape[-1]", visible)
+        self.visible_units.check_number(visible)
+        self.hidden_units.check_number(hidden)
         self.number_visible_units = int(visible)
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: visible})
         small = keras.initializers.RandomNormal(stddev=0.01, seed=self.seed_generator)
@@ -125,20 +125,34 @@ class RBM(keras.layers.Layer):
         return self.forward(v)
 
     def forward(self, v):
-        """p(h=1 | v) = σ(v·w_rec + hb): (batch, visible) in [0, 1] → (batch, hidden)."""
-        return ops.sigmoid(self._hidden_logits(v))
+        """p(h=1 | v) = σ(v·w_rec + hb): (batch, visible) in [0, 1] → (batch, hidden).
+
+        For other than binary hidden units their mean given v.
+        """
+        return self.hidden_units.mean(self.hidden_logits(v))
 
     def reverse(self, h):
-        """p(v=1 | h) = σ(h·w_gen + vb): (batch, hidden) in [0, 1] → (batch, visible)."""
-        return ops.sigmoid(self._visible_logits(h))
+        """p(v=1 | h) = σ(h·w_gen + vb): (batch, hidden) in [0, 1] → (batch, visible).
+
+        For other than binary visible units their mean given h.
+        """
+        return self.visible_units.mean(self.visible_logits(h))
+
+    def hidden_logits(self, v):
+        """v·w_rec + hb, the inputs of the hidden units: (batch, visible) → (batch, hidden)."""
+        return ops.matmul(self._matrix("v", v, "vb"), self.w_rec) + self.hb
+
+    def visible_logits(self, h):
+        """h·w_gen + vb, the inputs of the visible units: (batch, hidden) → (batch, visible)."""
+        return ops.matmul(self._matrix("h", h, "hb"), self.w_gen) + self.vb
 
     def sample_h(self, v):
         """Draw h ~ p(h | v): (batch, visible) → (batch, hidden) in {0, 1}."""
-        return self._bernoulli(self.forward(v))
+        return self.hidden_units.sample(self.hidden_logits(v), self.uniform)
 
     def sample_v(self, h):
         """Draw v ~ p(v | h): (batch, hidden) → (batch, visible) in {0, 1}."""
-        return self._bernoulli(self.reverse(h))
+        return self.visible_units.sample(self.visible_logits(h), self.uniform)
 
     def forward_gibbs(self, v, steps: int | None = None):
         """Draw from the Gibbs chain v → h → v, `steps` times (`cd_steps` if `None`)."""
@@ -155,43 +169,49 @@ class RBM(keras.layers.Layer):
     def energy(self, v, h):
         """E(v, h) = -vb·v - hb·h - v·w_rec·h: (batch, visible), (batch, hidden) → (batch,) nats.
 
-        Raises `ValueError` on an untied layer, which has no energy.
+        Of units with a measure m, -log m is not part of it.
+        Raises: `ValueError` on an untied layer, which has no energy.
         """
-        self.require_tied("energy")
+        self.check_tied("energy")
         v, h = self._matrix("v", v, "vb"), self._matrix("h", h, "hb")
-        return -ops.matmul(v, self.vb) - ops.sum(h * self._hidden_logits(v), axis=1)
+        return -ops.matmul(v, self.vb) - ops.sum(h * self.hidden_logits(v), axis=1)
 
-    def free_energy(self, v):
+    def free_energy(self, v, hidden_logits=None):
         """F(v) = -log Σ_h exp(-E(v, h)) = -vb·v - Σ_j softplus(v·w_rec + hb)_j: → (batch,) nats.
 
-        log p(v) = -F(v) - log Z. Raises `ValueError` on an untied layer, which has no energy.
+        log p(v) = -F(v) - log Z. Of any units -vb·v - log m(v) - Σ_j log Z(v·w_rec + hb)_j, and for
+        real h the sum is an integral. `hidden_logits`, where known, save a product.
+        Raises: `ValueError` on an untied layer, which has no energy.
         """
-        self.require_tied("free_energy")
+        self.check_tied("free_energy")
         v = self._matrix("v", v, "vb")
-        return self._free_energy(v, self._hidden_logits(v))
+        logits = self.hidden_logits(v) if hidden_logits is None else hidden_logits
+        hidden = ops.sum(self.hidden_units.log_normalizer(logits), axis=1)
+        return -ops.matmul(v, self.vb) - self.visible_units.log_measure(v) - hidden
 
     def reconstruction_cost(self, x):
         """-Σ_i [x log y + (1 - x) log(1 - y)]_i with y = reverse(forward(x)), mean over the batch.
 
         (batch, visible) in [0, 1] → a scalar of at least 0, nats; finite however saturated the
-        units are, since it is computed from the logits of y.
+        units are, since it is computed from the logits of y. For other than binary visible units
+        -log p(x) of units with the inputs that `forward(x)` gives them.
         """
         x = self._matrix("x", x, "vb")
-        return ops.mean(self._visible_cost(x, self._visible_logits(self.forward(x))))
+        return ops.mean(self.visible_units.cross_entropy(x, self.visible_logits(self.forward(x))))
 
     def cd_update(self, x):
         """One step down the gradient of mean F(x) - mean F(v⁽ᵏ⁾), with v⁽ᵏ⁾ held constant.
 
         v⁽ᵏ⁾ is drawn by `cd_steps` Gibbs steps that start at `x`, (batch, visible) in [0, 1].
         Returns the reconstruction cost of `x` after the step: a scalar, nats. Works eagerly and
-        in a `tf.function`, which keeps the learning rate that it was traced with. Raises for values
-        outside [0, 1], and `ValueError` on an untied layer.
+        in a `tf.function`, which keeps the learning rate that it was traced with.
+        Raises: for values outside [0, 1], and `ValueError` on an untied layer.
         """
-        require_tensorflow("cd_update")
+        check_tensorflow("cd_update")
         import tensorflow as tf
 
-        self.require_tied("cd_update")
-        x = checked_unit_interval(self._matrix("x", x, "vb"))
+        self.check_tied("cd_update")
+        x = self.visible_units.checked(self._matrix("x", x, "vb"))
         v_k = tf.stop_gradient(self.forward_gibbs(x))
         with tf.GradientTape() as tape:
             cost = ops.mean(self.free_energy(x)) - ops.mean(self.free_energy(v_k))
@@ -204,14 +224,17 @@ class RBM(keras.layers.Layer):
     def adapt(self, data) -> None:
         """Set vb to log p/(1 - p), p the mean of each visible unit, clipped to [0.001, 0.999].
 
+        Without weights the machine then has the mean of the data. Other than binary units get
+        the biases that do the same for them.
+
         Args:
             data: array (examples, visible) or `tf.data.Dataset` of batches of that shape, values
-                in [0, 1]. A layer that was not built is built. Draws nothing.
+                in [0, 1] (binary units). A layer that was not built is built. Draws nothing.
 
         Raises: `ValueError` for empty or infinite data or values outside [0, 1].
         Source: Hinton, A practical guide (2012), section 8.
         """
-        check_finite("data", data)
+        check_ends("data", data)
         count, total = 0, 0.0
         for batch in data if is_dataset(data) else [data]:
             x = ops.convert_to_tensor(batch, dtype="float32")
@@ -219,17 +242,16 @@ class RBM(keras.layers.Layer):
                 self.build(x.shape)
             self._matrix("data", x, "vb")
             if len(x) > 0:
-                x = checked_unit_interval(x)  # summed in float32 whatever the layer's precision
+                x = self.visible_units.checked(x)  # summed in float32 whatever the layer's dtype
                 count, total = count + len(x), total + ops.sum(x, axis=0)
-        if count == 0:
-            raise ValueError("`data` must hold at least one example. Received no example.")
-        p = ops.clip(total / count, 0.001, 0.999)
-        self.vb.assign(ops.log(p) - ops.log1p(-p))
+        check_examples("data", count)
+        self.vb.assign(self.visible_units.logits(total / count))
 
     def untie(self) -> "RBM":
         """A new layer with the same recognition weights and biases, and w_gen starting at w_recᵀ.
 
-        It goes on with the same random state. Raises `ValueError` if this layer has not been built.
+        It goes on with the same random state.
+        Raises: `ValueError` if this layer has not been built.
         """
         if not self.built:
             raise ValueError("`untie` copies weights: call `build` first. Received an unbuilt RBM.")
@@ -241,7 +263,7 @@ class RBM(keras.layers.Layer):
         untied.seed_generator.state.assign(ops.copy(self.seed_generator.state))
         return untied
 
-    def require_tied(self, name: str) -> None:
+    def check_tied(self, name: str) -> None:
         """Raise `ValueError` unless the layer is tied; `name` is what needs it."""
         if not self.tied:
             raise ValueError(
@@ -261,7 +283,18 @@ class RBM(keras.layers.Layer):
             "cd_steps": self.cd_steps,
             "tied": self.tied,
             "seed": self.seed,
+            "visible_units": keras.saving.serialize_keras_object(self.visible_units),
+            "hidden_units": keras.saving.serialize_keras_object(self.hidden_units),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        made = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+            if name in ("visible_units", "hidden_units")
+        }
+        return cls(**{**config, **made})
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -273,22 +306,9 @@ class RBM(keras.layers.Layer):
         keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
         super().load_own_variables({key: store[key] for key in keys})
 
-    def _free_energy(self, v, hidden_logits):
-        return -ops.matmul(v, self.vb) - ops.sum(ops.softplus(hidden_logits), axis=1)
-
-    def _hidden_logits(self, v):
-        return ops.matmul(self._matrix("v", v, "vb"), self.w_rec) + self.hb
-
-    def _visible_logits(self, h):
-        return ops.matmul(self._matrix("h", h, "hb"), self.w_gen) + self.vb
-
-    def _visible_cost(self, x, logits):
-        return cross_entropy(x, logits)
-
-    def _bernoulli(self, p):
-        # One uniform number per element. float32 even under mixed precision: bfloat16 has 8 bits.
-        u = uniform(ops.shape(p), self.seed_generator.next())
-        return ops.cast(u < ops.cast(p, "float32"), p.dtype)
+    def uniform(self, shape):
+        """Draw uniform float32 numbers in [0, 1) from the random state of the layer."""
+        return uniform(shape, self.seed_generator.next())
 
     def _matrix(self, name, x, bias):
         """`x` as a tensor of the weights' dtype, checked to be (batch, length of the bias)."""
@@ -296,10 +316,7 @@ class RBM(keras.layers.Layer):
             raise ValueError("The weights do not exist yet: call `build([visible units])` first.")
         bias = getattr(self, bias)
         x = ops.convert_to_tensor(x, dtype=bias.dtype)
-        if len(x.shape) != 2 or x.shape[1] != bias.shape[0]:
-            raise ValueError(
-                f"`{name}` must have shape (batch, {bias.shape[0]}). Received: {tuple(x.shape)}"
-            )
+        check_matrix(name, x, bias.shape[0])
         return x
 
     def _checked_steps(self, steps):

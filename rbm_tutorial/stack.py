@@ -9,9 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import compiled_draws
+from rbm_tutorial.checks import check_count, check_examples
 from rbm_tutorial.labeled import LabeledRBM, one_hot
-from rbm_tutorial.rbm import RBM, check_count, checked_unit_interval, cross_entropy
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.sampling import run_chains
 from rbm_tutorial.training import ContrastiveDivergence
 
 
@@ -48,7 +49,7 @@ class DeepBeliefNetwork(keras.Model):
             )
         if any(isinstance(rbm, LabeledRBM) for rbm in rbms[:-1]):
             raise ValueError("Only the last of `rbms` can see labels. Received one below it.")
-        rbms[-1].require_tied("DeepBeliefNetwork")
+        rbms[-1].check_tied("DeepBeliefNetwork")
         _build_in_turn(rbms)
         super().__init__(**kwargs)
         self.lower = [rbm.untie() if rbm.tied else rbm for rbm in rbms[:-1]]
@@ -71,7 +72,7 @@ class DeepBeliefNetwork(keras.Model):
             x = rbm.forward(x)
         for rbm in reversed(self.lower[1:]):
             x = rbm.reverse(x)
-        return self.lower[0]._visible_logits(x)
+        return self.lower[0].visible_logits(x)
 
     def sample_up(self, x):
         """Draw [x, h¹, …, hᴸ⁻¹] by recognition, each from q(hˡ | hˡ⁻¹) given the one below it."""
@@ -110,10 +111,8 @@ class DeepBeliefNetwork(keras.Model):
         def clamped(visible):
             return visible if labels is None else top.join(top.split(visible)[0], labels)
 
-        gibbs_step = compiled_draws(top, lambda v: clamped(top.forward_gibbs(v, steps=1)))
-        visible = clamped(top.sample_v(np.zeros((number, top.number_hidden_units))))
-        for _ in range(steps):
-            visible = gibbs_step(visible)
+        start = clamped(top.sample_v(np.zeros((number, top.number_hidden_units))))
+        visible = run_chains(top, start, steps, lambda v: clamped(top.forward_gibbs(v, steps=1)))
         h = top.split(visible)[0] if self.number_classes else visible
         for rbm in reversed(self.lower[1:]):
             h = rbm.sample_v(h)
@@ -258,9 +257,8 @@ def train_stack(
     check_count("batch_size", batch_size)
     if len(rbms) < 2:
         raise ValueError(f"`rbms` must be at least two RBMs. Received: {len(rbms)}")
-    if len(x) == 0:
-        raise ValueError("`x` must hold at least one example. Received no example.")
-    checked_unit_interval(x)
+    check_examples("x", len(x))
+    rbms[0].visible_units.checked(x)
     labels = _checked_labels(labels, rbms[-1], len(x))
     for depth, rbm in enumerate(rbms):
         y = labels if rbm is rbms[-1] else None
@@ -307,12 +305,12 @@ def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):
     """
     if dbn.number_classes:
         raise ValueError("`dbn` must be a model of images alone. Received a top that sees labels.")
-    below = checked_unit_interval(ops.convert_to_tensor(x, dtype="float32"))
+    below = dbn.lower[0].visible_units.checked(ops.convert_to_tensor(x, dtype="float32"))
     bound = -log_z
     for rbm in dbn.lower:
-        logits = rbm._hidden_logits(below)
-        h = rbm._bernoulli(ops.sigmoid(logits))
-        log_p = -cross_entropy(below, rbm._visible_logits(h))
-        log_q = -cross_entropy(h, logits)
+        logits = rbm.hidden_logits(below)
+        h = rbm.hidden_units.sample(logits, rbm.uniform)
+        log_p = -rbm.visible_units.cross_entropy(below, rbm.visible_logits(h))
+        log_q = -rbm.hidden_units.cross_entropy(h, logits)
         bound, below = bound + log_p - log_q, h
     return bound - dbn.top.free_energy(below)

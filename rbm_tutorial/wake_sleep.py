@@ -6,24 +6,25 @@ Chapter 5 derives the delta rules for one layer, chapter 9 uses them on a stack.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import after, replicas
-from rbm_tutorial.rbm import checked_unit_interval, cross_entropy
+from rbm_tutorial.backend import replicas, wait_for
+from rbm_tutorial.keras_fit import FastFit
+from rbm_tutorial.negatives import chosen_negatives
 from rbm_tutorial.stack import DeepBeliefNetwork
-from rbm_tutorial.training import ContrastiveDivergence, batch_mean
+from rbm_tutorial.training import batch_mean, contrast_with_model, offset_variables
 
 
 def generation_cost(rbm, below, above):
     """-log p(below | above), mean over the batch, nats: minus its gradient is the *wake* rule."""
-    return batch_mean(cross_entropy(below, rbm._visible_logits(above)))
+    return batch_mean(rbm.visible_units.cross_entropy(below, rbm.visible_logits(above)))
 
 
 def recognition_cost(rbm, below, above):
     """-log q(above | below), mean over the batch, nats: minus its gradient is the *sleep* rule."""
-    return batch_mean(cross_entropy(above, rbm._hidden_logits(below)))
+    return batch_mean(rbm.hidden_units.cross_entropy(above, rbm.hidden_logits(below)))
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
-class WakeSleep(ContrastiveDivergence):
+class WakeSleep(FastFit):
     """Contrastive divergence in the top RBM of a deep belief network, delta rules below it.
 
     *Wake*: from states drawn upwards, h ~ q(h | x), the generative weights learn to predict each
@@ -40,7 +41,7 @@ class WakeSleep(ContrastiveDivergence):
         persistent_chains: 0 for the *up-down* algorithm, in which dreams begin `dbn.top.cd_steps`
             Gibbs steps away from the data; or the number of chains of the top RBM, carried from
             update to update, from whose states dreams begin, as in wake-sleep proper.
-        centered: as for `ContrastiveDivergence`, of the top RBM.
+        centered, negatives: as for `ContrastiveDivergence`, of the top RBM.
 
     `fit` and `evaluate` take x, (batch, visible) in [0, 1], and, if and only if the top sees
     labels, integer labels y, (batch,). They report `reconstruction_cost`, that of x after
@@ -59,52 +60,78 @@ class WakeSleep(ContrastiveDivergence):
         dbn: DeepBeliefNetwork,
         persistent_chains: int = 0,
         centered: bool = False,
+        negatives=None,
         **kwargs,
     ):
         if not isinstance(dbn, DeepBeliefNetwork):
             raise ValueError(f"`dbn` must be a DeepBeliefNetwork. Received: {type(dbn).__name__}")
-        super().__init__(dbn.top, persistent_chains, centered, **kwargs)
+        negatives = chosen_negatives(persistent_chains, negatives)
+        super().__init__(**kwargs)
         self.dbn = dbn
+        self.negatives = negatives
+        self.centered = centered
+        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
+        self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         self.accuracy_tracker = keras.metrics.Mean(name="accuracy") if dbn.number_classes else None
+
+    def build(self, input_shape):
+        top = self.dbn.top
+        self.negatives.start(top)
+        self.offsets = offset_variables(self, top) if self.centered else ()
+
+    @property
+    def chains(self):
+        return self.negatives.chains
 
     def call(self, x):
         return self.dbn(x)
+
+    def default_optimizer(self):
+        return keras.optimizers.SGD(self.dbn.top.learning_rate)
+
+    def check(self, x):
+        self.dbn.lower[0].visible_units.checked(x)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         dbn, top = self.dbn, self.dbn.top
         if (y is None) == bool(dbn.number_classes):
             wanted = "integer labels `y`" if dbn.number_classes else "no labels"
             raise ValueError(f"This network learns from `x` and {wanted}. Received: y={y}")
-        x = checked_unit_interval(ops.cast(x, top.vb.dtype))
+        x = dbn.lower[0].visible_units.checked(ops.cast(x, top.vb.dtype))
         cost = self._track(x, y, y_pred)
         if not training:
             return cost / replicas()
         awake = dbn.sample_up(x)
-        loss, v_k = self.contrast(awake[-1] if y is None else top.join(awake[-1], y))
-        dream = dbn.sample_down(ops.stop_gradient(v_k if y is None else top.split(v_k)[0]))
+        at_top = awake[-1] if y is None else top.join(awake[-1], y)
+        contrast = contrast_with_model(top, at_top, self.negatives, self.offsets)
+        self.free_energy_tracker.update_state(contrast.free_energy)
+        loss, v_k = contrast.loss, ops.stop_gradient(contrast.v_k)
+        dream = dbn.sample_down(v_k if y is None else top.split(v_k)[0])
         # No weight may change before the last draw: TensorFlow 2.21 drops that order by itself.
-        awake = [after(dream[0], states) for states in awake]
+        awake = [wait_for(dream[0], states) for states in awake]
         for depth, rbm in enumerate(dbn.lower):
             loss += generation_cost(rbm, awake[depth], awake[depth + 1])
             loss += recognition_cost(rbm, dream[depth], dream[depth + 1])
         return (loss + sum(self.losses)) / replicas()
 
     def _track(self, x, y, y_pred):
-        cost = cross_entropy(x, self.dbn.reconstruction_logits(x))
+        cost = self.dbn.lower[0].visible_units.cross_entropy(x, self.dbn.reconstruction_logits(x))
         self.reconstruction_tracker.update_state(cost)
         if y is not None:
             hits = keras.metrics.sparse_categorical_accuracy(y, y_pred)
             self.accuracy_tracker.update_state(hits)
         return batch_mean(cost)
 
-    def _monitor(self, x, h, free_energy):
-        self.free_energy_tracker.update_state(free_energy)
-
     def get_config(self):
-        config = super().get_config()
-        del config["rbm"]
-        return {**config, "dbn": keras.saving.serialize_keras_object(self.dbn)}
+        return {
+            **super().get_config(),
+            "dbn": keras.saving.serialize_keras_object(self.dbn),
+            "centered": self.centered,
+            "negatives": keras.saving.serialize_keras_object(self.negatives),
+        }
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "dbn": keras.saving.deserialize_keras_object(config["dbn"])})
+        names = config.keys() & {"dbn", "negatives"}
+        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
+        return cls(**{**config, **made})

@@ -1,6 +1,5 @@
 """The weights that come with the package are those that chapter 8 measures."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +7,12 @@ import numpy as np
 import rbm_tutorial
 from rbm_tutorial import as_arrays, binarize, load_mnist, load_pretrained_rbm
 from rbm_tutorial.likelihood import ais_log_partition, log_likelihood
-
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "experiments" / "results" / "likelihood_pretrained.json"
+from rbm_tutorial.results import stored_result
 
 
 def test_the_shipped_weights_have_the_committed_likelihood():
     """On 2,000 bundled test digits, with the committed log Z."""
-    committed = json.loads(RESULT.read_text(encoding="utf-8"))
+    committed = stored_result("likelihood_pretrained")
     x = binarize(as_arrays(load_mnist()[1])[0], seed=0)
     per_image = np.array(log_likelihood(load_pretrained_rbm(), x, committed["ais"]["log_z"]))
     error = per_image.std() / np.sqrt(len(x))
@@ -23,7 +20,7 @@ def test_the_shipped_weights_have_the_committed_likelihood():
 
 
 def test_a_short_annealing_agrees_with_the_committed_log_partition():
-    committed = json.loads(RESULT.read_text(encoding="utf-8"))["ais"]["log_z"]
+    committed = stored_result("likelihood_pretrained")["ais"]["log_z"]
     base_rate = as_arrays(load_mnist()[0])[0].mean(axis=0)
     short = ais_log_partition(load_pretrained_rbm(), 50, 1_000, base_rate)
     # Few temperatures: too low by some nats, as chapter 8 shows, and hardly ever too high.
