@@ -62,7 +62,7 @@ def by_two_workers():
 
 def exact_statistics():
     """Mean and variance of v h and of h and v after one Gibbs step from the data, enumerated."""
-    w, vb, hb = parameters_of(machine())
+    w, hb, vb = parameters_of(machine())
     v, h = states(4), states(3)
 
     def sigmoid(a):

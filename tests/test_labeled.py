@@ -24,7 +24,7 @@ def labeled(kind=LabeledRBM):
     rbm = kind(2, number_classes=4, seed=0)
     rbm.build([7])
     rng = np.random.default_rng(0)
-    for parameter in (rbm.w_rec, rbm.vb, rbm.hb):
+    for parameter in (rbm.w_rec, rbm.hb, rbm.vb):
         parameter.assign(rng.normal(scale=1.0, size=parameter.shape))
     return rbm
 
@@ -37,7 +37,7 @@ def rbm():
 @pytest.fixture
 def joint(rbm):
     """p(v, y, h), (32, 4), in float64."""
-    w, vb, hb = parameters_of(rbm)
+    w, hb, vb = parameters_of(rbm)
     weights = np.exp((VISIBLE @ vb)[:, None] + HIDDEN @ hb + VISIBLE @ w @ HIDDEN.T)
     return weights / weights.sum()
 

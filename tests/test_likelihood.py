@@ -53,7 +53,7 @@ def test_partition_function_without_weights_is_known():
     """Z = Π(1 + e^vb) Π(1 + e^hb) when nothing is connected."""
     rbm = machine(784, 12)
     rbm.w_rec.assign(np.zeros((784, 12)))
-    _, vb, hb = parameters_of(rbm)
+    _, hb, vb = parameters_of(rbm)
     expected = np.logaddexp(0, vb).sum() + np.logaddexp(0, hb).sum()
     assert exact_log_partition(rbm) == pytest.approx(expected, rel=1e-12)
 
@@ -86,7 +86,7 @@ def random_machine(seed):
     rng = np.random.default_rng(seed)
     rbm = RBM(int(rng.integers(1, 13)), seed=seed)
     rbm.build([int(rng.integers(2, 17))])
-    for parameter in (rbm.w_rec, rbm.vb, rbm.hb):
+    for parameter in (rbm.w_rec, rbm.hb, rbm.vb):
         parameter.assign(rng.uniform(-3, 3, parameter.shape))
     return rbm
 

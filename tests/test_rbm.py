@@ -204,7 +204,7 @@ def test_reconstruction_cost_sums_pixels_and_averages_images(rbm, batch):
 
 def statistics_gradient(rbm, x, v_k):
     """⟨vh⟩ of the model's sample minus that of the data, in NumPy: for w_rec, hb, vb."""
-    w, _, hb = parameters_of(rbm)
+    w, hb, _ = parameters_of(rbm)
 
     def expectations(v):
         v = np.asarray(v, "float64")
@@ -256,7 +256,7 @@ def test_a_long_chain_gives_the_gradient_of_the_enumerated_likelihood():
     data = exact.v[[np.argmin(exact.p_v)]]
     parameters = [tf.Variable(p) for p in parameters_of(rbm)]
     with tf.GradientTape() as tape:
-        w, vb, hb = parameters
+        w, hb, vb = parameters
 
         def free_energy(v):
             return -tf.linalg.matvec(v, vb) - tf.reduce_sum(tf.nn.softplus(v @ w + hb), axis=1)

@@ -126,14 +126,14 @@ def labeled_network():
     top = LabeledRBM(2, number_classes=4, seed=2)
     top.build([7])
     rng = np.random.default_rng(3)
-    for parameter in (top.w_rec, top.vb, top.hb):
+    for parameter in (top.w_rec, top.hb, top.vb):
         parameter.assign(rng.normal(scale=4.0, size=parameter.shape))
     return DeepBeliefNetwork([*network().lower, top])
 
 
 def exact_given_label(dbn, label):
     """p(v | y), (16,)."""
-    w, vb, hb = parameters_of(dbn.top)
+    w, hb, vb = parameters_of(dbn.top)
     y = np.tile(np.eye(4)[label], (8, 1))
     visible = np.concatenate([states(3), y], axis=1)
     p = np.exp(visible @ vb + np.logaddexp(0, visible @ w + hb).sum(axis=1))
@@ -187,8 +187,8 @@ def test_a_transposed_layer_on_top_changes_nothing():
     exact = enumerate_machine(*parameters_of(rbm))
     top = RBM(4, seed=1)
     top.build([3])
-    w, vb, hb = parameters_of(rbm)
-    for parameter, value in zip((top.w_rec, top.vb, top.hb), (w.T, hb, vb)):
+    w, hb, vb = parameters_of(rbm)
+    for parameter, value in zip((top.w_rec, top.hb, top.vb), (w.T, vb, hb)):
         parameter.assign(value)
     dbn = DeepBeliefNetwork([rbm, top])
     np.testing.assert_allclose(exact_p_v(dbn), exact.p_v, rtol=1e-5)
@@ -229,8 +229,8 @@ def test_a_further_layer_raises_the_exact_bound():
     """It starts as the first, transposed, and learns the states that the first infers."""
     rbm, top = machine(), RBM(4, seed=1)
     top.build([3])
-    w, vb, hb = parameters_of(rbm)
-    for parameter, value in zip((top.w_rec, top.vb, top.hb), (w.T, hb, vb)):
+    w, hb, vb = parameters_of(rbm)
+    for parameter, value in zip((top.w_rec, top.hb, top.vb), (w.T, vb, hb)):
         parameter.assign(value)
     p_data = np.random.default_rng(0).dirichlet(np.ones(16))
     log_likelihood = p_data @ np.log(enumerate_machine(*parameters_of(rbm)).p_v)

@@ -571,7 +571,7 @@ def test_train_rbm_refuses_images_that_were_not_scaled():
 def flipped(rbm):
     """The machine of 1 - v: the same distribution with the names of the pixel values exchanged."""
     other = copy_of(rbm)
-    w, vb, hb = (np.array(p) for p in (rbm.w_rec, rbm.vb, rbm.hb))
+    w, hb, vb = (np.array(p) for p in (rbm.w_rec, rbm.hb, rbm.vb))
     for parameter, value in [(other.w_rec, -w), (other.vb, -vb), (other.hb, hb + w.sum(axis=0))]:
         parameter.assign(value)
     return other
@@ -598,7 +598,7 @@ def test_only_the_centered_gradient_is_invariant_to_flipping_the_bits(rbm, exact
 
 def test_centered_and_plain_parameters_define_the_same_distribution(rbm, exact):
     """-(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ), enumerated, against the layer."""
-    w, vb, hb = parameters_of(rbm)
+    w, hb, vb = parameters_of(rbm)
     mu, lam = np.array([0.1, 0.9, 0.5, 0.3]), np.array([0.2, 0.7, 0.4])
     a, b = vb + w @ lam, hb + mu @ w
     v, h = exact.v - mu, exact.h - lam
@@ -620,7 +620,7 @@ def test_offsets_follow_the_data_and_not_the_chains(rbm, batch):
 
 def test_the_centered_step_is_that_of_the_centered_parameters(rbm, batch):
     """One ascent in (W, a, b) of the centered energy, carried back to the layer's parameters."""
-    w, vb, hb = parameters_of(rbm)
+    w, hb, vb = parameters_of(rbm)
     twin = copy_of(rbm)
     v_k = np.asarray(twin.forward_gibbs(batch), "float64")
     mu = 0.99 * 0.5 + 0.01 * batch.mean(axis=0)
