@@ -92,7 +92,12 @@ def fold_in(seed, number):
     """Another seed, (2,) integers, that depends on `seed` and on `number`, and looks unrelated."""
     if BACKEND == "jax":
         return jax.random.fold_in(jax.numpy.asarray(seed, "uint32"), number)
-    return tf.random.experimental.stateless_fold_in(seed, number)
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, "int64"), number)
+
+
+def fork_stream(generator: keras.random.SeedGenerator, number: int) -> None:
+    """Let a generator go on with numbers unrelated to those it would have given, by `number`."""
+    generator.state.assign(ops.cast(fold_in(generator.state.value, number), "uint32"))
 
 
 def replicas() -> int:

@@ -6,6 +6,7 @@ function comes from `exact`, for small machines, or from `annealing`; import the
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -153,7 +154,8 @@ class ChainDiagnostics(NamedTuple):
     Attributes:
         free_energies: (steps, chains), nats.
         effective_sample_size: number of independent draws that the chains together are worth.
-        potential_scale_reduction: R̂, near 1 when the chains agree with each other.
+        potential_scale_reduction: R̂, near 1 when the chains agree with each other: the root of the
+            ratio of the variance of all chains together to that within them.
     """
 
     free_energies: np.ndarray
@@ -181,5 +183,5 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
     free_energies = free_energies.astype("float32")
     with np.errstate(divide="ignore", invalid="ignore"):  # chains that never move: NaN
         size = tfp.mcmc.effective_sample_size(free_energies, cross_chain_dims=1)
-        reduction = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)
-    return ChainDiagnostics(free_energies, float(size), float(reduction))
+        ratio = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)
+    return ChainDiagnostics(free_energies, float(size), math.sqrt(ratio))  # TFP's is of variances

@@ -7,7 +7,7 @@ sets of weights. Energies are in nats.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import check_tensorflow, uniform
+from rbm_tutorial.backend import check_tensorflow, fork_stream, uniform
 from rbm_tutorial.checks import (
     check_count,
     check_ends,
@@ -250,7 +250,7 @@ class RBM(keras.layers.Layer):
     def untie(self) -> "RBM":
         """A new layer with the same recognition weights and biases, and w_gen starting at w_recᵀ.
 
-        It goes on with the same random state.
+        It draws numbers of its own.
         Raises: `ValueError` if this layer has not been built.
         """
         if not self.built:
@@ -261,6 +261,7 @@ class RBM(keras.layers.Layer):
         for name in ("w_rec", "_w_gen", "hb", "vb"):
             getattr(untied, name).assign(ops.copy(getattr(self, name.removeprefix("_"))))
         untied.seed_generator.state.assign(ops.copy(self.seed_generator.state))
+        fork_stream(untied.seed_generator, 0)
         return untied
 
     def check_tied(self, name: str) -> None:

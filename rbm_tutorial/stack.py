@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_examples
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.rbm import RBM
@@ -54,6 +55,8 @@ class DeepBeliefNetwork(keras.Model):
         super().__init__(**kwargs)
         self.lower = [rbm.untie() if rbm.tied else rbm for rbm in rbms[:-1]]
         self.top = rbms[-1]
+        for place, rbm in enumerate(self.lower, start=1):  # else equal seeds draw equal numbers
+            fork_stream(rbm.seed_generator, place)
         self.built = True
 
     @property
@@ -175,23 +178,21 @@ def _build_in_turn(rbms):
 class _StatesAbove(keras.utils.PyDataset):
     """Batches of states drawn from q(hˡ | x), beside one-hot labels if there are any.
 
-    States and order depend on `seed`, `None` counting as 0, and on the epoch alone, so that a run
-    can be resumed.
+    States and order depend on `seed`, `None` counting as 0, on the number of layers below, and on
+    the epoch alone, so that a run can be resumed.
     """
 
     def __init__(self, x, lower, labels, batch_size, seed):
         super().__init__()
-        self.x, self.labels = x, labels
-        self.lower = [keras.Sequential([rbm]) for rbm in lower]
+        self.x, self.lower, self.labels = x, lower, labels
         self.batch_size, self.seed = batch_size, seed or 0
         self.start(0)
 
     def start(self, epoch):
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.seed, len(self.lower), epoch])
         states = self.x
-        for layer in self.lower:
-            p = layer.predict(states, batch_size=1000, verbose=0)
-            states = np.float32(rng.random(p.shape, "float32") < p)
+        for rbm in self.lower:
+            states = _drawn_above(rbm, states, rng)
         if self.labels is not None:
             states = np.concatenate([states, self.labels], axis=1)
         self.states = states[rng.permutation(len(states))]
@@ -212,6 +213,17 @@ class _Start(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.states.start(epoch)
+
+
+def _drawn_above(rbm, states, rng):
+    """Draw h ~ p(h | v) of every row with numbers of `rng`, a thousand rows at a time."""
+    parts = [
+        rbm.hidden_units.sample(
+            rbm.hidden_logits(states[i : i + 1000]), lambda shape: rng.random(shape, "float32")
+        )
+        for i in range(0, len(states), 1000)
+    ]
+    return np.concatenate(parts)
 
 
 def _momentum(rbm):
@@ -264,6 +276,7 @@ def train_stack(
         y = labels if rbm is rbms[-1] else None
         states = _StatesAbove(x, rbms[:depth], y, batch_size, rbm.seed)
         if not rbm.built:
+            fork_stream(rbm.seed_generator, depth)  # else equal seeds start from equal weights
             rbm.adapt(states.states)
         model = ContrastiveDivergence(rbm, persistent_chains, centered)
         model.compile(optimizer(rbm))

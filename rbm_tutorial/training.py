@@ -13,6 +13,8 @@ from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import chosen_negatives
 from rbm_tutorial.rbm import RBM
 
+OFFSET_MEMORY = 100  # batches
+
 
 def row_count(rows):
     """Number of rows, at least 1: a replica under `tf.distribute` may get none of a short batch."""
@@ -106,26 +108,34 @@ def contrast_with_model(rbm, x, negatives, offsets=()):
 
 
 def offset_variables(model, rbm):
-    """Weights of `model` that follow the means of the visible and hidden units from 1/2 on."""
+    """Weights of `model` for `moved_offsets`: mean visible, mean hidden unit, number of batches."""
+    shapes = {"visible_offset": rbm.vb.shape, "hidden_offset": rbm.hb.shape, "offset_batches": ()}
     return [
         model.add_weight(
-            shape=bias.shape,
-            dtype=bias.dtype,
-            initializer=keras.initializers.Constant(0.5),
+            shape=shape,
+            dtype=rbm.vb.dtype,
+            initializer="zeros",
             trainable=False,
             aggregation="mean",
             name=name,
         )
-        for name, bias in [("visible_offset", rbm.vb), ("hidden_offset", rbm.hb)]
+        for name, shape in shapes.items()
     ]
 
 
 def moved_offsets(offsets, x, h):
-    """Move the offsets 1/100 of the way to the means of this batch, and return their values."""
-    for offset, rows in zip(offsets, (x, h)):
-        rate = 0.01 * ops.cast(ops.minimum(ops.shape(rows)[0], 1), offset.dtype)
+    """Move the offsets to the mean over all batches so far, or over about the last hundred.
+
+    → mean visible unit, (visible,), and mean hidden unit, (hidden,); after one batch its means. A
+    replica that got no examples of a short batch changes nothing.
+    """
+    *means, batches = offsets
+    some = ops.cast(ops.minimum(ops.shape(x)[0], 1), batches.dtype)
+    batches.assign(batches + some)
+    rate = some / ops.clip(batches.value, 1, OFFSET_MEMORY)
+    for offset, rows in zip(means, (x, h)):
         offset.assign(offset + rate * (batch_mean(rows) - offset))
-    return [offset.value for offset in offsets]
+    return [offset.value for offset in means]
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -141,7 +151,7 @@ class ContrastiveDivergence(FastFit):
             `negatives=PersistentChains(n)`.
         centered: whether to follow the gradient of the machine with centered units, which does not
             depend on which value of a pixel is called 1. The offsets are moving averages, over
-            about 100 batches, of the data and of p(h=1 | data); they start at 1/2.
+            about 100 batches, of the data and of p(h=1 | data).
         negatives: where v⁽ᵏ⁾ comes from, an object of module `negatives`.
 
     Attributes:
