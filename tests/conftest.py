@@ -1,6 +1,7 @@
-"""The exact oracle: a machine of four visible and three hidden units, all 128 states enumerated.
+"""The exact oracle: machines so small that every state is enumerated, and what tests share.
 
-It is written in NumPy and float64, and shares no code with the package.
+It is written in NumPy and float64, and shares no code with the package, from which it takes only
+the names of the types of units. Units that are real numbers are summed over a grid.
 """
 
 import itertools
@@ -10,9 +11,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import special, stats
 
 from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian, unit_type
 
 only_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="it is about TensorFlow itself"
@@ -20,34 +22,63 @@ only_tensorflow = pytest.mark.skipif(
 REFUSED_WHEN_COMPILED = (ValueError, tf.errors.InvalidArgumentError)  # on JAX, on TensorFlow
 
 
-def states(units):
-    return np.array(list(itertools.product([0.0, 1.0], repeat=units)))
+# ---------------------------------------------------------------- machines
 
 
-def enumerate_machine(w, hb, vb):
-    """Energies and probabilities of every state: arrays (2^visible, 2^hidden) and their margins."""
-    v, h = states(len(vb)), states(len(hb))
-    energy = -(v @ vb)[:, None] - h @ hb - v @ w @ h.T
-    log_z = np.logaddexp.reduce(-energy, axis=None)
-    joint = np.exp(-energy - log_z)
-    log_weight_v = np.logaddexp.reduce(-energy, axis=1, keepdims=True)
-    log_weight_h = np.logaddexp.reduce(-energy, axis=0, keepdims=True)
-    return SimpleNamespace(
-        v=v,
-        h=h,
-        energy=energy,
-        free_energy=-log_weight_v[:, 0],
-        log_z=log_z,
-        joint=joint,
-        p_v=joint.sum(axis=1),
-        p_h=joint.sum(axis=0),
-        mean_h_given_v=np.exp(-energy - log_weight_v) @ h,
-        mean_v_given_h=np.exp(-energy - log_weight_h).T @ v,
-    )
+@unit_type
+class Binomial:
+    """Two binary units that share their input, added up: x in {0, 1, 2} with m = 1, 2, 1.
+
+    A type that the package does not have, with a measure that is neither 1 nor normal.
+    """
+
+    unbounded = False
+
+    def mean(self, logits):
+        return 2 * keras.ops.sigmoid(logits)
+
+    def sample(self, logits, uniform):
+        first, second = (Bernoulli().sample(logits, uniform) for _ in range(2))
+        return first + second
+
+    def log_normalizer(self, logits):
+        return 2 * keras.ops.softplus(logits)
+
+    def log_measure(self, x):
+        return keras.ops.sum(np.log(2.0) * keras.ops.cast(x == 1, x.dtype), axis=1)
+
+    def check_number(self, number):
+        pass
+
+    def check_states(self, name, x):
+        pass
+
+    def sites(self, number):
+        return [np.array([[0.0], [1.0], [2.0]])] * number
 
 
-def parameters_of(rbm):
-    return tuple(np.asarray(p, dtype="float64") for p in (rbm.w_rec, rbm.hb, rbm.vb))
+BINARY, CLASSES, REAL = Bernoulli(), Categorical(3), Gaussian()
+LABELS = Beside(BINARY, CLASSES, 3)  # pixels and a label of three classes
+MIXED = Beside(BINARY, REAL, 1)
+PAIRS = {  # visible units and their number, hidden units and their number
+    "binary, binary": (BINARY, 4, BINARY, 3),
+    "binary, classes": (BINARY, 4, CLASSES, 6),
+    "binary, real": (BINARY, 4, REAL, 2),
+    "classes, binary": (CLASSES, 6, BINARY, 3),
+    "classes, real": (CLASSES, 6, REAL, 2),
+    "real, binary": (REAL, 2, BINARY, 3),
+    "real, classes": (REAL, 2, CLASSES, 6),
+    "labels, binary": (LABELS, 5, BINARY, 3),
+    "labels, mixed": (LABELS, 5, MIXED, 3),
+    "mixed, binary": (MIXED, 3, BINARY, 3),
+    "binomial, binary": (Binomial(), 3, BINARY, 3),
+}
+
+
+def each_pair(*names):
+    """The test for machines of these pairs of types, of all if none is named."""
+    names = names or tuple(PAIRS)
+    return pytest.mark.parametrize("pair", [PAIRS[name] for name in names], ids=names)
 
 
 def machine(visible=4, hidden=3, scale=1.0, seed=0, **kwargs):
@@ -60,6 +91,13 @@ def machine(visible=4, hidden=3, scale=1.0, seed=0, **kwargs):
     return rbm
 
 
+def machine_of(pair, scale=0.7, seed=0):
+    """A built RBM of one of the `PAIRS`."""
+    visible_units, visible, hidden_units, hidden = pair
+    types = {"visible_units": visible_units, "hidden_units": hidden_units}
+    return machine(visible, hidden, scale, seed, **types)
+
+
 def copy_of(rbm):
     """Another layer with the same weights that will draw the same numbers."""
     other = RBM.from_config(rbm.get_config())
@@ -67,6 +105,191 @@ def copy_of(rbm):
     other.set_weights(rbm.get_weights())
     other.seed_generator.state.assign(np.array(rbm.seed_generator.state))
     return other
+
+
+def parameters_of(rbm):
+    return tuple(np.asarray(p, dtype="float64") for p in (rbm.w_rec, rbm.hb, rbm.vb))
+
+
+# ---------------------------------------------------------------- every state
+
+
+STEP = 0.5  # of the grid of a real unit; errors of sums over normal densities are below 1e-30
+GRID = np.arange(-14, 14 + STEP, STEP)[:, None]
+
+
+def states(units):
+    return np.array(list(itertools.product([0.0, 1.0], repeat=units)))
+
+
+def sites(units, number):
+    """For each site of a layer its states, log m of each, and log of what each stands for."""
+    if isinstance(units, Beside):
+        return sites(units.first, number - units.count) + sites(units.last, units.count)
+    if isinstance(units, Categorical):
+        classes = units.classes
+        return [(np.eye(classes), np.zeros(classes), 0.0)] * (number // classes)
+    if isinstance(units, Gaussian):
+        return [(GRID, -(GRID[:, 0] ** 2) / 2, np.log(STEP))] * number
+    if isinstance(units, Binomial):
+        return [(np.array([[0.0], [1.0], [2.0]]), np.log([1.0, 2.0, 1.0]), 0.0)] * number
+    return [(np.array([[0.0], [1.0]]), np.zeros(2), 0.0)] * number
+
+
+def support(units, number):
+    """Every state of a layer, (states, number), log m, (states,), and log of what each stands for.
+
+    The last site changes fastest.
+    """
+    x, log_m, log_volume = np.zeros((1, 0)), np.zeros(1), 0.0
+    for site, log_measure, log_step in sites(units, number):
+        x = np.hstack([np.repeat(x, len(site), axis=0), np.tile(site, (len(x), 1))])
+        log_m = np.add.outer(log_m, log_measure).ravel()
+        log_volume += log_step
+    return x, log_m, log_volume
+
+
+def enumerate_machine(w, hb, vb, visible_units=BINARY, hidden_units=BINARY):
+    """Energies and probabilities of every state: arrays (visible states, hidden states), margins.
+
+    Of real units a state stands for an interval, of which p is the probability.
+    """
+    v, log_m_v, volume_v = support(visible_units, len(vb))
+    h, log_m_h, volume_h = support(hidden_units, len(hb))
+    energy = -(v @ vb)[:, None] - h @ hb - v @ w @ h.T
+    log_weight = log_m_v[:, None] + volume_v + log_m_h + volume_h - energy
+    log_z = special.logsumexp(log_weight)
+    joint = np.exp(log_weight - log_z)
+    p_v, p_h = joint.sum(axis=1), joint.sum(axis=0)
+    return SimpleNamespace(
+        w=w,
+        hb=hb,
+        vb=vb,
+        visible_units=visible_units,
+        hidden_units=hidden_units,
+        v=v,
+        h=h,
+        energy=energy,
+        free_energy=volume_v - special.logsumexp(log_weight, axis=1),
+        log_z=log_z,
+        joint=joint,
+        p_v=p_v,
+        p_h=p_h,
+        mean_h_given_v=joint @ h / p_v[:, None],
+        mean_v_given_h=joint.T @ v / p_h[:, None],
+    )
+
+
+def exact_of(rbm, beta=1.0, base=0.0):
+    """The enumerated machine, at inverse temperature β with visible biases (1 - β) base + β vb."""
+    w, hb, vb = parameters_of(rbm)
+    tempered = beta * w, beta * hb, beta * vb + (1 - beta) * np.asarray(base)
+    return enumerate_machine(*tempered, rbm.visible_units, rbm.hidden_units)
+
+
+# ---------------------------------------------------------------- draws
+
+
+EDGES = np.array([-np.inf, -3, -1.5, -0.5, 0.5, 1.5, 3, np.inf])  # of what real units are sorted by
+
+
+def cell_probabilities(units, logits):
+    """Of rows of inputs, (rows, units): the probability of each state, or cell of real units."""
+    logits = np.asarray(logits, "float64")
+    p, first = np.ones((len(logits), 1)), 0
+    for site, log_m, log_step in sites(units, logits.shape[1]):
+        of_site, first = logits[:, first : first + site.shape[1]], first + site.shape[1]
+        if log_step:
+            p_site = np.diff(special.ndtr(EDGES - of_site), axis=1)
+        else:
+            p_site = special.softmax(of_site @ site.T + log_m, axis=1)
+        p = (p[:, :, None] * p_site[:, None]).reshape(len(logits), -1)
+    return p
+
+
+def cells(units, x):
+    """The number of the state, or cell of real units, in which each row of x is."""
+    x = np.asarray(x, "float64")
+    number, first = np.zeros(len(x), int), 0
+    for site, _, log_step in sites(units, x.shape[1]):
+        of_site, first = x[:, first : first + site.shape[1]], first + site.shape[1]
+        if log_step:
+            number = number * (len(EDGES) - 1) + np.searchsorted(EDGES, of_site[:, 0]) - 1
+        else:
+            is_state = np.all(of_site[:, None] == site, axis=2)
+            assert np.all(is_state.sum(axis=1) == 1), "drew what is no state"
+            number = number * len(site) + is_state.argmax(axis=1)
+    return number
+
+
+def visible_cells(exact):
+    """The probability of each cell of v."""
+    return exact.p_h @ cell_probabilities(exact.visible_units, exact.h @ exact.w.T + exact.vb)
+
+
+def hidden_cells(exact):
+    """The probability of each cell of h."""
+    return exact.p_v @ cell_probabilities(exact.hidden_units, exact.v @ exact.w + exact.hb)
+
+
+def p_value(units, x, probabilities):
+    """Of the χ² test of independent draws, (draws, units), against the probability of each cell."""
+    counts = np.bincount(cells(units, x), minlength=len(probabilities))
+    order = np.argsort(probabilities)
+    observed, expected = counts[order], len(x) * probabilities[order]
+    # Cells that are expected less than five times are one cell together.
+    rare = max(np.sum(expected < 5), np.searchsorted(np.cumsum(expected), 5) + 1)
+    observed = [observed[:rare].sum(), *observed[rare:]]
+    return stats.chisquare(observed, [expected[:rare].sum(), *expected[rare:]]).pvalue
+
+
+def draw(units, logits, rng):
+    """Draw a state for each row of inputs: NumPy's draws, for chains that start in the target."""
+    drawn, first = [], 0
+    for site, log_m, log_step in sites(units, logits.shape[1]):
+        of_site, first = logits[:, first : first + site.shape[1]], first + site.shape[1]
+        if log_step:
+            drawn.append(rng.normal(of_site))
+        else:
+            noise = rng.gumbel(size=(len(logits), len(site)))
+            drawn.append(site[np.argmax(of_site @ site.T + log_m + noise, axis=1)])
+    return np.hstack(drawn)
+
+
+def exact_samples(exact, count, seed=0):
+    """Independent draws from p(v), (count, visible)."""
+    rng = np.random.default_rng(seed)
+    if not exact.visible_units.unbounded:
+        return exact.v[rng.choice(len(exact.v), count, p=exact.p_v)]
+    h = exact.h[rng.choice(len(exact.h), count, p=exact.p_h)]
+    return draw(exact.visible_units, h @ exact.w.T + exact.vb, rng)
+
+
+def with_sampler(units, sample):
+    """`units` that draw by `sample(right, logits, uniform)`, where `right` is their own sampler."""
+
+    class Other(type(units)):
+        def sample(self, logits, uniform):
+            return sample(super().sample, logits, uniform)
+
+    return Other(**vars(units))
+
+
+def warm(units):
+    """Wrong: draws at a temperature of 1.25."""
+    return with_sampler(units, lambda right, logits, uniform: right(logits / 1.25, uniform))
+
+
+def sharing_noise(units):
+    """Wrong: one row of noise for the whole batch, as in the source."""
+
+    def sample(right, logits, uniform):
+        return right(logits, lambda shape: uniform((1, *shape[1:])))
+
+    return with_sampler(units, sample)
+
+
+# ---------------------------------------------------------------- fixtures
 
 
 @pytest.fixture
@@ -85,33 +308,10 @@ def batch():
     return np.random.default_rng(1).integers(0, 3, size=(6, 4)).astype("float32") / 2
 
 
-# ---------------------------------------------------------------- draws and training
+# ---------------------------------------------------------------- training
+
 
 EXAMPLES = np.random.default_rng(2).integers(0, 2, size=(22, 4)).astype("float32")
-
-
-def transition_matrix(exact):
-    """Probability of v' after one Gibbs step v → h → v' from each v: (2^visible, 2^visible)."""
-    h_given_v = exact.joint / exact.joint.sum(axis=1, keepdims=True)
-    return h_given_v @ (exact.joint / exact.joint.sum(axis=0)).T
-
-
-def exact_draws(p, number, seed=0):
-    """Independent binary rows whose states, in binary order, have the probabilities `p`."""
-    chosen = np.random.default_rng(seed).choice(len(p), number, p=p)
-    return states(int(np.log2(len(p))))[chosen].astype("float32")
-
-
-def p_value(rows, p):
-    """χ² test that binary rows are independent draws from `p`; rare states are counted as one."""
-    numbers = np.asarray(rows, int) @ (1 << np.arange(np.shape(rows)[1])[::-1])
-    observed, expected = np.bincount(numbers, minlength=len(p)), len(numbers) * np.asarray(p)
-    rare = expected < 5
-    observed = np.append(observed[~rare], observed[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    if expected[-1] == observed[-1] == 0:
-        observed, expected = observed[:-1], expected[:-1]
-    return stats.chisquare(observed, expected).pvalue
 
 
 def trainer(rbm, optimizer=None, **kwargs):
@@ -121,17 +321,11 @@ def trainer(rbm, optimizer=None, **kwargs):
     return model
 
 
-def assert_equal_weights(first, second):
-    for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-@keras.saving.register_keras_serializable("tests")
 class Given(keras.layers.Layer):
-    """Negatives that are always the same: what is learned can be computed without any draw."""
+    """Negatives that never change, so that what is learned follows without any draw."""
 
-    def __init__(self, v_k, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, v_k):
+        super().__init__()
         self.v_k = np.asarray(v_k, "float32")
 
     def start(self, rbm):
@@ -139,3 +333,8 @@ class Given(keras.layers.Layer):
 
     def draw(self, rbm, x, hidden_logits):
         return keras.ops.convert_to_tensor(self.v_k)
+
+
+def assert_equal_weights(first, second):
+    for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
