@@ -4,8 +4,8 @@
 
 SETUP is one of those below. With `--choose` it learns from the first 50,000 training images and is
 judged by the last 10,000; all choices were made so. Without, it learns from all 60,000 and looks
-at the test images, once, when it is done. Errors are kept in rbm_tutorial/measured/stacking.json, by
-setup and seed. A stack that several setups start from is trained once for each seed.
+at the test images, once, when it is done. Errors are kept in measured/stacking.json of the package,
+by setup and seed. A stack that several setups start from is trained once for each seed.
 
 A run that was interrupted goes on from its last epoch when the same command is given again: order,
 states and dropped units depend on the seed and the epoch alone, so that it ends with the same

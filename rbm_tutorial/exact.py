@@ -21,9 +21,15 @@ CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
 def layer_states(units, number: int) -> np.ndarray:
     """Every state of a layer of `number` units of a type: (states, number).
 
-    Raises: `ValueError` for units with infinitely many states.
+    Raises: `ValueError` for units with infinitely many states, or more than memory may hold.
     """
-    return _product(_sites(units, number))
+    if _log2_states(units, number) + math.log2(number) > math.log2(MAX_STATES):
+        _check_finite(units)
+        raise ValueError(
+            "The states of a layer must have at most 2^26 numbers together: those of 21 binary "
+            f"units. Received: {number} units"
+        )
+    return _product(units.sites(number))
 
 
 def exact_log_partition(rbm: RBM) -> float:

@@ -14,8 +14,11 @@ from rbm_tutorial.checks import (
     check_examples,
     check_matrix,
     check_positive,
+    check_seed,
+    real_array,
 )
 from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.sampling import gibbs_step
 from rbm_tutorial.units import Bernoulli
 
 
@@ -32,7 +35,10 @@ class RBM(keras.layers.Layer):
         cd_steps: Gibbs steps (v → h → v) of each contrastive-divergence update.
         tied: whether the generative weights are the transpose of the recognition weights. Only a
             tied layer is a Boltzmann machine; `untie` gives a layer with two sets of weights.
-        seed: integer that fixes the initial weights and every later draw.
+        seed: integer from 0 to 2³² - 1 that fixes the initial weights and every later draw of the
+            layer, but not the order in which `fit` shuffles an array: that is Keras' own, see
+            `keras.utils.set_random_seed`. Layers of equal seed draw equal numbers, unless they are
+            stacked.
         visible_units: type of the visible units, of module `units`.
         hidden_units: type of the hidden units.
         **kwargs: as for any Keras layer: `name`, `dtype`, `activity_regularizer` …
@@ -75,6 +81,7 @@ class RBM(keras.layers.Layer):
         check_count("number_hidden_units", number_hidden_units)
         check_count("cd_steps", cd_steps)
         check_positive("learning_rate", learning_rate)
+        check_seed("seed", seed)
         if number_visible_units is not None:
             check_count("number_visible_units", number_visible_units)
         if visible_units.unbounded and hidden_units.unbounded:
@@ -89,9 +96,9 @@ class RBM(keras.layers.Layer):
         self.learning_rate = float(learning_rate)
         self.cd_steps = int(cd_steps)
         self.tied = tied
-        self.seed = seed
+        self.seed = None if seed is None else int(seed)
         self.visible_units, self.hidden_units = visible_units, hidden_units
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
         if len(input_shape) not in (1, 2):
@@ -121,43 +128,48 @@ class RBM(keras.layers.Layer):
     def w_gen(self):
         return ops.transpose(self.w_rec) if self.tied else self._w_gen
 
-    def call(self, v):
-        return self.forward(v)
+    def call(self, v, training=False):
+        # In training values were checked before, or come out of a layer such as Dropout.
+        return self.hidden_units.mean(self.hidden_logits(v)) if training else self.forward(v)
 
     def forward(self, v):
         """p(h=1 | v) = σ(v·w_rec + hb): (batch, visible) in [0, 1] → (batch, hidden).
 
         For other than binary hidden units their mean given v.
         """
-        return self.hidden_units.mean(self.hidden_logits(v))
+        return self.hidden_units.mean(self.hidden_logits(self.checked_visible(v)))
 
     def reverse(self, h):
         """p(v=1 | h) = σ(h·w_gen + vb): (batch, hidden) in [0, 1] → (batch, visible).
 
         For other than binary visible units their mean given h.
         """
-        return self.visible_units.mean(self.visible_logits(h))
+        return self.visible_units.mean(self.visible_logits(self.checked_hidden(h)))
 
     def hidden_logits(self, v):
-        """v·w_rec + hb, the inputs of the hidden units: (batch, visible) → (batch, hidden)."""
-        return ops.matmul(self._matrix("v", v, "vb"), self.w_rec) + self.hb
+        """v·w_rec + hb, the inputs of the hidden units: (batch, visible) → (batch, hidden).
+
+        The one map, with `visible_logits`, that takes any real numbers: fast code checks before.
+        """
+        return ops.matmul(self._matrix("v", v, self.number_visible_units), self.w_rec) + self.hb
 
     def visible_logits(self, h):
         """h·w_gen + vb, the inputs of the visible units: (batch, hidden) → (batch, visible)."""
-        return ops.matmul(self._matrix("h", h, "hb"), self.w_gen) + self.vb
+        return ops.matmul(self._matrix("h", h, self.number_hidden_units), self.w_gen) + self.vb
 
     def sample_h(self, v):
         """Draw h ~ p(h | v): (batch, visible) → (batch, hidden) in {0, 1}."""
-        return self.hidden_units.sample(self.hidden_logits(v), self.uniform)
+        return self.hidden_units.sample(self.hidden_logits(self.checked_visible(v)), self.uniform)
 
     def sample_v(self, h):
         """Draw v ~ p(v | h): (batch, hidden) → (batch, visible) in {0, 1}."""
-        return self.visible_units.sample(self.visible_logits(h), self.uniform)
+        return self.visible_units.sample(self.visible_logits(self.checked_hidden(h)), self.uniform)
 
     def forward_gibbs(self, v, steps: int | None = None):
         """Draw from the Gibbs chain v → h → v, `steps` times (`cd_steps` if `None`)."""
+        v = self.checked_visible(v)
         for _ in range(self._checked_steps(steps)):
-            v = self.sample_v(self.sample_h(v))
+            v = gibbs_step(self, v)
         return v
 
     def reverse_gibbs(self, h, steps: int | None = None):
@@ -173,18 +185,19 @@ class RBM(keras.layers.Layer):
         Raises: `ValueError` on an untied layer, which has no energy.
         """
         self.check_tied("energy")
-        v, h = self._matrix("v", v, "vb"), self._matrix("h", h, "hb")
+        v, h = self.checked_visible(v), self.checked_hidden(h)
         return -ops.matmul(v, self.vb) - ops.sum(h * self.hidden_logits(v), axis=1)
 
     def free_energy(self, v, hidden_logits=None):
         """F(v) = -log Σ_h exp(-E(v, h)) = -vb·v - Σ_j softplus(v·w_rec + hb)_j: → (batch,) nats.
 
         log p(v) = -F(v) - log Z. Of any units -vb·v - log m(v) - Σ_j log Z(v·w_rec + hb)_j, and for
-        real h the sum is an integral. `hidden_logits`, where known, save a product.
+        real h the sum is an integral. `hidden_logits`, where known, save a product
+        and the check of v.
         Raises: `ValueError` on an untied layer, which has no energy.
         """
         self.check_tied("free_energy")
-        v = self._matrix("v", v, "vb")
+        v = self.checked_visible(v) if hidden_logits is None else v
         logits = self.hidden_logits(v) if hidden_logits is None else hidden_logits
         hidden = ops.sum(self.hidden_units.log_normalizer(logits), axis=1)
         return -ops.matmul(v, self.vb) - self.visible_units.log_measure(v) - hidden
@@ -196,8 +209,9 @@ class RBM(keras.layers.Layer):
         units are, since it is computed from the logits of y. For other than binary visible units
         -log p(x) of units with the inputs that `forward(x)` gives them.
         """
-        x = self._matrix("x", x, "vb")
-        return ops.mean(self.visible_units.cross_entropy(x, self.visible_logits(self.forward(x))))
+        x = self.checked_visible(x, "x")
+        h = self.hidden_units.mean(self.hidden_logits(x))
+        return ops.mean(self.visible_units.cross_entropy(x, self.visible_logits(h)))
 
     def cd_update(self, x):
         """One step down the gradient of mean F(x) - mean F(v⁽ᵏ⁾), with v⁽ᵏ⁾ held constant.
@@ -211,7 +225,7 @@ class RBM(keras.layers.Layer):
         import tensorflow as tf
 
         self.check_tied("cd_update")
-        x = self.visible_units.checked(self._matrix("x", x, "vb"))
+        x = self.checked_visible(x, "x")
         v_k = tf.stop_gradient(self.forward_gibbs(x))
         with tf.GradientTape() as tape:
             cost = ops.mean(self.free_energy(x)) - ops.mean(self.free_energy(v_k))
@@ -237,12 +251,12 @@ class RBM(keras.layers.Layer):
         check_ends("data", data)
         count, total = 0, 0.0
         for batch in data if is_dataset(data) else [data]:
-            x = ops.convert_to_tensor(batch, dtype="float32")
+            x = ops.convert_to_tensor(real_array("data", batch), dtype="float32")
             if not self.built:
                 self.build(x.shape)
-            self._matrix("data", x, "vb")
-            if len(x) > 0:
-                x = self.visible_units.checked(x)  # summed in float32 whatever the layer's dtype
+            check_matrix("data", x, self.number_visible_units)
+            if len(x) > 0:  # summed in float32 whatever the precision of the layer
+                x = self.visible_units.checked(x, "data")
                 count, total = count + len(x), total + ops.sum(x, axis=0)
         check_examples("data", count)
         self.vb.assign(self.visible_units.logits(total / count))
@@ -311,13 +325,24 @@ class RBM(keras.layers.Layer):
         """Draw uniform float32 numbers in [0, 1) from the random state of the layer."""
         return uniform(shape, self.seed_generator.next())
 
-    def _matrix(self, name, x, bias):
-        """`x` as a tensor of the weights' dtype, checked to be (batch, length of the bias)."""
+    def checked_visible(self, v, name: str = "v"):
+        """`v` as a tensor of the weights' dtype, once it is known to be (batch, visible) states.
+
+        Raises: `ValueError` for another rank, width or type, or values that such units cannot have;
+        in graphs as `checked_range`.
+        """
+        return self.visible_units.checked(self._matrix(name, v, self.number_visible_units), name)
+
+    def checked_hidden(self, h, name: str = "h"):
+        """The same of hidden units, (batch, hidden)."""
+        return self.hidden_units.checked(self._matrix(name, h, self.number_hidden_units), name)
+
+    def _matrix(self, name, x, width):
         if not self.built:
             raise ValueError("The weights do not exist yet: call `build([visible units])` first.")
-        bias = getattr(self, bias)
-        x = ops.convert_to_tensor(x, dtype=bias.dtype)
-        check_matrix(name, x, bias.shape[0])
+        x = x if ops.is_tensor(x) else real_array(name, x)
+        x = ops.convert_to_tensor(x, dtype=self.vb.dtype)
+        check_matrix(name, x, width)
         return x
 
     def _checked_steps(self, steps):

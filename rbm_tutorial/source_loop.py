@@ -29,6 +29,28 @@ class StopWhenSettled(keras.callbacks.Callback):
         self.last_cost = cost
 
 
+def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int, seed):
+    """Batch the images of a data set or of an array, (batch, visible), in a new order each epoch.
+
+    The arguments are those of `train_rbm`; the order of each epoch depends on `seed`.
+    Raises: `ValueError` for empty or infinite data.
+    """
+    import tensorflow as tf
+
+    check_ends("data", data)
+    if is_dataset(data):
+        images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
+    else:
+        images = tf.data.Dataset.from_tensor_slices(np.asarray(data, "float32"))
+    check_examples("data", int(images.cardinality()))
+    batches = images.shuffle(shuffle_buffer, seed=seed).batch(batch_size)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _without_label(image, label=None):
+    return image
+
+
 def train_rbm(
     rbm: RBM,
     data,
@@ -68,27 +90,14 @@ def train_rbm(
     ]:
         check_count(name, value)
     check_not_negative("tolerance", tolerance)
-    import tensorflow as tf
-
-    check_ends("data", data)
-    if is_dataset(data):
-        images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
-    else:
-        images = tf.data.Dataset.from_tensor_slices(np.asarray(data, "float32"))
-    check_examples("data", int(images.cardinality()))
-    batches = images.shuffle(shuffle_buffer, seed=rbm.seed).batch(batch_size)
-
+    batches = example_batches(data, map_fn, batch_size, shuffle_buffer, rbm.seed)
     model = ContrastiveDivergence(rbm)
-    model.compile(keras.optimizers.SGD(rbm.learning_rate))
+    model.compile()  # SGD(rbm.learning_rate)
     model.fit(
-        batches.prefetch(tf.data.AUTOTUNE),
+        batches,
         epochs=num_epochs,
         shuffle=False,  # `batches` are shuffled already
         verbose=verbose,
         callbacks=[StopWhenSettled(tolerance), *callbacks],
     )
     return rbm
-
-
-def _without_label(image, label=None):
-    return image

@@ -13,7 +13,7 @@ from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_examples
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import run_chains
+from rbm_tutorial.sampling import gibbs_step, independent_units, run_chains
 from rbm_tutorial.training import ContrastiveDivergence
 
 
@@ -114,8 +114,8 @@ class DeepBeliefNetwork(keras.Model):
         def clamped(visible):
             return visible if labels is None else top.join(top.split(visible)[0], labels)
 
-        start = clamped(top.sample_v(np.zeros((number, top.number_hidden_units))))
-        visible = run_chains(top, start, steps, lambda v: clamped(top.forward_gibbs(v, steps=1)))
+        start = clamped(independent_units(top, number))
+        visible = run_chains(top, start, steps, lambda v: clamped(gibbs_step(top, v)))
         h = top.split(visible)[0] if self.number_classes else visible
         for rbm in reversed(self.lower[1:]):
             h = rbm.sample_v(h)

@@ -200,8 +200,8 @@ class ContrastiveDivergence(FastFit):
     def chains(self):
         return self.negatives.chains
 
-    def call(self, v):
-        return self.rbm(v)
+    def call(self, v, training=False):
+        return self.rbm(v, training=training)
 
     def default_optimizer(self):
         return keras.optimizers.SGD(self.rbm.learning_rate)
