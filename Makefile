@@ -4,9 +4,12 @@ BIN := .venv/bin
 ON_JAX := $(addprefix tests/test_,rbm.py training.py likelihood.py labeled.py stack.py wake_sleep.py)
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
-BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
-JCACHE := JUPYTERCACHE=_build/.jupyter_cache $(BIN)/jcache # executes as many chapters at once as there are cores
+EXECUTE := $(BIN)/python tools/execute.py
+BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# TensorFlow's C++ code logs these lines whatever that level.
+WITHOUT_LOGS := 2> >(grep --line-buffered -v -e absl::InitializeLog -e cudart_stub >&2)
+SHELL := bash
 
 .DEFAULT_GOAL := help
 .PHONY: help install book test lint unit chapters pages notebooks bench format serve clean
@@ -23,11 +26,10 @@ help:  ## list the targets
 install: .venv/installed  ## create .venv and install everything into it
 
 book: install  ## execute every chapter and build the pages into _build/html
-	rm -rf _build/.jupyter_cache
-	mkdir -p _build/.jupyter_cache
-	$(JCACHE) notebook add $(CHAPTERS)
-	$(JCACHE) project execute --executor local-parallel --timeout 600
-	$(BUILD)
+	@rm -rf _build/.jupyter_cache
+	@$(EXECUTE) $(CHAPTERS) index.md
+	@echo "Building the pages, about a minute:"
+	@$(BUILD) $(WITHOUT_LOGS)
 
 test: lint unit chapters pages  ## run every check
 
@@ -36,23 +38,24 @@ lint: install  ## check the style of code and notebooks
 	$(BIN)/ruff check .
 
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX
+	@echo "Testing the package; a dot is a test:"
 	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report=
 	if $(BIN)/python -c 'import jax'; then KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) --cov --cov-append --cov-report= $(ON_JAX); fi
 	$(BIN)/coverage report
 
 chapters: install  ## execute every chapter and compare what its claims print
+	@echo "Executing the chapters and comparing what their claims print; a dot is a cell:"
 	$(BIN)/pytest $(IN_PAIRS) --nbval-lax --nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -p no:cov chapters
 
 pages: install  ## build the pages from the outputs that are committed; warnings are errors
 	@mkdir -p _build
-	sed 's|^execute:.*|&\n  exclude_patterns: [chapters/*]|' _config.yml > _build/committed_outputs.yml
-	$(BUILD) --config _build/committed_outputs.yml
+	@sed 's|^execute:.*|&\n  exclude_patterns: [chapters/*]|' _config.yml > _build/committed_outputs.yml
+	@$(EXECUTE) index.md
+	@echo "Building the pages, about a minute:"
+	@$(BUILD) --config _build/committed_outputs.yml $(WITHOUT_LOGS)
 
-# nbconvert and not `jupyter execute`, which would keep the logs of TensorFlow's C++ code.
 notebooks: install  ## execute the chapters in place, so that their outputs can be committed
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --coalesce-streams \
-		--ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.extra_arguments=--IPKernelApp.capture_fd_output=False $(CHAPTERS)
+	@$(EXECUTE) --in-place $(CHAPTERS)
 
 bench: install  ## time training against scikit-learn and PyTorch, which are installed first
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

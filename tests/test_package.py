@@ -72,6 +72,31 @@ def test_runs_on_jax_without_tensorflow():
     assert all("TensorFlow" in error for error in errors)
 
 
+@pytest.mark.slow
+def test_a_page_that_fails_is_named_and_the_others_are_executed(tmp_path):
+    """What `make book` and `make notebooks` run: no failure may pass for a book."""
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    for name, code in {"bad": "1 / 0", "good": "print(6 * 7)"}.items():
+        notebook = new_notebook(cells=[new_code_cell(code)], metadata=kernel)
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    untouched = (tmp_path / "bad.ipynb").read_text(encoding="utf-8")
+    script = ROOT / "tools" / "execute.py"
+    command = [sys.executable, script, "--in-place", "bad.ipynb", "good.ipynb"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Failed: bad.ipynb" in result.stderr
+    printed = re.sub(r"\x1b\[[\d;]*m", "", result.stdout)
+    for line in (r"1 of 2 .*bad", "ZeroDivisionError: division by zero", r"2 of 2 .*good"):
+        assert re.search(line, printed), printed
+    assert (tmp_path / "bad.ipynb").read_text(encoding="utf-8") == untouched
+    (cell,) = nbformat.read(tmp_path / "good.ipynb", as_version=4).cells
+    assert cell.outputs[0].text == "42\n"
+    assert list(tmp_path.glob("_build/.jupyter_cache/executed/*/base.ipynb"))
+
+
 def test_exports_what_it_names():
     assert all(hasattr(rbm_tutorial, name) for name in rbm_tutorial.__all__)
 
