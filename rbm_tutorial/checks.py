@@ -89,8 +89,32 @@ def check_binary(name: str, x) -> None:
         )
 
 
+def check_input_shape(input_shape, number_visible_units: int | None) -> None:
+    """`input_shape` is (visible,) or (batch, visible), with as many units as were announced."""
+    if len(input_shape) not in (1, 2):
+        raise ValueError(
+            "`input_shape` must be (visible,) or (batch, visible): flatten images first. "
+            f"Received: {tuple(input_shape)}"
+        )
+    if number_visible_units not in (None, input_shape[-1]):
+        raise ValueError(
+            "The last axis of `input_shape` must equal `number_visible_units`, "
+            f"{number_visible_units}. Received: {tuple(input_shape)}"
+        )
+    check_count("input_shape[-1]", input_shape[-1])
+
+
+def check_tied(rbm, name: str) -> None:
+    """`rbm` has one set of weights; `name` is what needs it."""
+    if not rbm.tied:
+        raise ValueError(
+            f"`{name}` needs symmetric weights: an untied layer has no energy function. "
+            "Received an RBM with tied=False; train it with wake-sleep instead."
+        )
+
+
 def check_machine(rbm, name: str) -> None:
-    """`rbm` has weights, and they are symmetric; `name` is what needs them."""
-    rbm.check_tied(name)
+    """`rbm` has one set of weights, and is built; `name` is what needs it."""
+    check_tied(rbm, name)
     if not rbm.built:
         raise ValueError(f"`{name}` needs weights: call `build` first. Received an unbuilt RBM.")

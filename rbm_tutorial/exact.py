@@ -23,13 +23,13 @@ def layer_states(units, number: int) -> np.ndarray:
 
     Raises: `ValueError` for units with infinitely many states, or more than memory may hold.
     """
+    sites = _sites(units, number)
     if _log2_states(units, number) + math.log2(number) > math.log2(MAX_STATES):
-        _check_finite(units)
         raise ValueError(
             "The states of a layer must have at most 2^26 numbers together: those of 21 binary "
             f"units. Received: {number} units"
         )
-    return _product(units.sites(number))
+    return _product(sites)
 
 
 def exact_log_partition(rbm: RBM) -> float:

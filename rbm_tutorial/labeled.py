@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import checked_range
-from rbm_tutorial.checks import check_count, check_matrix
+from rbm_tutorial.checks import check_count, check_matrix, check_tied
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
@@ -81,7 +81,7 @@ class LabeledRBM(RBM):
         Exact, since F sums over all hidden states and Z cancels. Draws nothing.
         Raises: `ValueError` on an untied layer or for images of another width.
         """
-        self.check_tied("class_probabilities")
+        check_tied(self, "class_probabilities")
         w_image, w_label = self.w_rec[: -self.number_classes], self.w_rec[-self.number_classes :]
         v = ops.convert_to_tensor(v, dtype=self.vb.dtype)
         check_matrix("v", v, w_image.shape[0])

@@ -4,6 +4,8 @@ Chapters 1 to 3 derive what is computed here, chapter 4 the learning rule, chapt
 sets of weights. Energies are in nats.
 """
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -12,14 +14,17 @@ from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
+    check_input_shape,
     check_matrix,
     check_positive,
     check_seed,
+    check_tied,
     real_array,
 )
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.sampling import gibbs_step
-from rbm_tutorial.units import Bernoulli
+from rbm_tutorial.saving import with_objects
+from rbm_tutorial.units import Bernoulli, check_normalizable
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -36,9 +41,8 @@ class RBM(keras.layers.Layer):
         tied: whether the generative weights are the transpose of the recognition weights. Only a
             tied layer is a Boltzmann machine; `untie` gives a layer with two sets of weights.
         seed: integer from 0 to 2³² - 1 that fixes the initial weights and every later draw of the
-            layer, but not the order in which `fit` shuffles an array: that is Keras' own, see
-            `keras.utils.set_random_seed`. Layers of equal seed draw equal numbers, unless they are
-            stacked.
+            layer (not how `fit` shuffles an array: that is up to `keras.utils.set_random_seed`).
+            Layers of equal seed draw equal numbers, unless they are stacked.
         visible_units: type of the visible units, of module `units`.
         hidden_units: type of the hidden units.
         **kwargs: as for any Keras layer: `name`, `dtype`, `activity_regularizer` …
@@ -52,15 +56,13 @@ class RBM(keras.layers.Layer):
     Input shape: (batch, visible), values in [0, 1] (binary units).
     Output shape: (batch, hidden), the means of h given v, p(h=1 | v) (binary units).
 
-    Under mixed precision a call of the layer computes in half precision, as Keras arranges; the
-    other methods compute in the precision of the variables.
+    Under mixed precision a call of the layer computes in half precision, all else in the precision
+    of the variables. Methods named `sample_*` and `*_gibbs`, `cd_update` and `uniform` draw random
+    numbers; no other method does.
 
-    Raises: `ValueError` for arguments out of range, and for two layers of unbounded units, whose
-    joint distribution cannot be normalized once a singular value of `w_rec` reaches 1. Every
-    method raises `ValueError` for a tensor of another rank or width.
-
-    Methods named `sample_*` and `*_gibbs`, `cd_update` and `uniform` draw random numbers; no other
-    method does.
+    Raises: `ValueError` for arguments out of range, and two layers of unbounded units. Every method
+    raises `ValueError` for a tensor of another rank or width or values that its units cannot have,
+    in graphs as `backend.checked_range`.
 
     Source: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive
     divergence, Neural Computation 14 (2002); initial values: Hinton, A practical guide (2012).
@@ -84,12 +86,7 @@ class RBM(keras.layers.Layer):
         check_seed("seed", seed)
         if number_visible_units is not None:
             check_count("number_visible_units", number_visible_units)
-        if visible_units.unbounded and hidden_units.unbounded:
-            raise ValueError(
-                "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once a "
-                "singular value of `w_rec` reaches 1. "
-                f"Received: {visible_units} and {hidden_units}"
-            )
+        check_normalizable(visible_units, hidden_units)
         super().__init__(**kwargs)
         self.number_hidden_units = int(number_hidden_units)
         self.number_visible_units = number_visible_units and int(number_visible_units)
@@ -101,18 +98,8 @@ class RBM(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
-        if len(input_shape) not in (1, 2):
-            raise ValueError(
-                "`input_shape` must be (visible,) or (batch, visible): flatten images first. "
-                f"Received: {tuple(input_shape)}"
-            )
+        check_input_shape(input_shape, self.number_visible_units)
         visible, hidden = input_shape[-1], self.number_hidden_units
-        if self.number_visible_units not in (None, visible):
-            raise ValueError(
-                "The last axis of `input_shape` must equal `number_visible_units`, "
-                f"{self.number_visible_units}. Received: {tuple(input_shape)}"
-            )
-        check_count("input_shape[-1]", visible)
         self.visible_units.check_number(visible)
         self.hidden_units.check_number(hidden)
         self.number_visible_units = int(visible)
@@ -167,14 +154,17 @@ class RBM(keras.layers.Layer):
 
     def forward_gibbs(self, v, steps: int | None = None):
         """Draw from the Gibbs chain v → h → v, `steps` times (`cd_steps` if `None`)."""
-        v = self.checked_visible(v)
-        for _ in range(self._checked_steps(steps)):
+        steps, v = self.cd_steps if steps is None else steps, self.checked_visible(v)
+        check_count("steps", steps)
+        for _ in range(steps):
             v = gibbs_step(self, v)
         return v
 
     def reverse_gibbs(self, h, steps: int | None = None):
         """Draw from the Gibbs chain h → v → h, `steps` times (`cd_steps` if `None`)."""
-        for _ in range(self._checked_steps(steps)):
+        steps = self.cd_steps if steps is None else steps
+        check_count("steps", steps)
+        for _ in range(steps):
             h = self.sample_h(self.sample_v(h))
         return h
 
@@ -184,7 +174,7 @@ class RBM(keras.layers.Layer):
         Of units with a measure m, -log m is not part of it.
         Raises: `ValueError` on an untied layer, which has no energy.
         """
-        self.check_tied("energy")
+        check_tied(self, "energy")
         v, h = self.checked_visible(v), self.checked_hidden(h)
         return -ops.matmul(v, self.vb) - ops.sum(h * self.hidden_logits(v), axis=1)
 
@@ -196,7 +186,7 @@ class RBM(keras.layers.Layer):
         and the check of v.
         Raises: `ValueError` on an untied layer, which has no energy.
         """
-        self.check_tied("free_energy")
+        check_tied(self, "free_energy")
         v = self.checked_visible(v) if hidden_logits is None else v
         logits = self.hidden_logits(v) if hidden_logits is None else hidden_logits
         hidden = ops.sum(self.hidden_units.log_normalizer(logits), axis=1)
@@ -224,7 +214,7 @@ class RBM(keras.layers.Layer):
         check_tensorflow("cd_update")
         import tensorflow as tf
 
-        self.check_tied("cd_update")
+        check_tied(self, "cd_update")
         x = self.checked_visible(x, "x")
         v_k = tf.stop_gradient(self.forward_gibbs(x))
         with tf.GradientTape() as tape:
@@ -278,14 +268,6 @@ class RBM(keras.layers.Layer):
         fork_stream(untied.seed_generator, 0)
         return untied
 
-    def check_tied(self, name: str) -> None:
-        """Raise `ValueError` unless the layer is tied; `name` is what needs it."""
-        if not self.tied:
-            raise ValueError(
-                f"`{name}` needs symmetric weights: an untied layer has no energy function. "
-                "Received an RBM with tied=False; train it with wake-sleep instead."
-            )
-
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.number_hidden_units)
 
@@ -304,12 +286,7 @@ class RBM(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        made = {
-            name: keras.saving.deserialize_keras_object(value)
-            for name, value in config.items()
-            if name in ("visible_units", "hidden_units")
-        }
-        return cls(**{**config, **made})
+        return cls(**with_objects(config, "visible_units", "hidden_units"))
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -317,7 +294,14 @@ class RBM(keras.layers.Layer):
         store["seed_state"] = self.seed_generator.state
 
     def load_own_variables(self, store):
-        self.seed_generator.state.assign(store["seed_state"])
+        if "seed_state" in store.keys():  # noqa: SIM118
+            self.seed_generator.state.assign(store["seed_state"])
+        else:
+            warnings.warn(
+                f"The file holds no random state of {self.name}, which draws as its seed says and "
+                "does not go on where the saved layer stopped.",
+                stacklevel=2,
+            )
         keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
         super().load_own_variables({key: store[key] for key in keys})
 
@@ -326,11 +310,7 @@ class RBM(keras.layers.Layer):
         return uniform(shape, self.seed_generator.next())
 
     def checked_visible(self, v, name: str = "v"):
-        """`v` as a tensor of the weights' dtype, once it is known to be (batch, visible) states.
-
-        Raises: `ValueError` for another rank, width or type, or values that such units cannot have;
-        in graphs as `checked_range`.
-        """
+        """`v` as a tensor of the weights' dtype, once it is known to be (batch, visible) states."""
         return self.visible_units.checked(self._matrix(name, v, self.number_visible_units), name)
 
     def checked_hidden(self, h, name: str = "h"):
@@ -344,8 +324,3 @@ class RBM(keras.layers.Layer):
         x = ops.convert_to_tensor(x, dtype=self.vb.dtype)
         check_matrix(name, x, width)
         return x
-
-    def _checked_steps(self, steps):
-        if steps is not None:
-            check_count("steps", steps)
-        return steps or self.cd_steps

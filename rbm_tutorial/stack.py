@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import fork_stream
-from rbm_tutorial.checks import check_count, check_examples
+from rbm_tutorial.checks import check_count, check_examples, check_tied
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import gibbs_step, independent_units, run_chains
@@ -50,7 +50,7 @@ class DeepBeliefNetwork(keras.Model):
             )
         if any(isinstance(rbm, LabeledRBM) for rbm in rbms[:-1]):
             raise ValueError("Only the last of `rbms` can see labels. Received one below it.")
-        rbms[-1].check_tied("DeepBeliefNetwork")
+        check_tied(rbms[-1], "DeepBeliefNetwork")
         _build_in_turn(rbms)
         super().__init__(**kwargs)
         self.lower = [rbm.untie() if rbm.tied else rbm for rbm in rbms[:-1]]

@@ -9,9 +9,11 @@ import keras
 from keras import ops
 
 from rbm_tutorial.backend import replicas
+from rbm_tutorial.checks import check_tied
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import chosen_negatives
 from rbm_tutorial.rbm import RBM
+from rbm_tutorial.saving import with_objects
 
 OFFSET_MEMORY = 100  # batches
 
@@ -181,7 +183,7 @@ class ContrastiveDivergence(FastFit):
     ):
         if not isinstance(rbm, RBM):
             raise ValueError(f"`rbm` must be an RBM. Received: {type(rbm).__name__}")
-        rbm.check_tied("ContrastiveDivergence")
+        check_tied(rbm, "ContrastiveDivergence")
         negatives = chosen_negatives(persistent_chains, negatives)
         super().__init__(**kwargs)
         self.rbm = rbm
@@ -238,6 +240,4 @@ class ContrastiveDivergence(FastFit):
 
     @classmethod
     def from_config(cls, config):
-        names = config.keys() & {"rbm", "negatives"}
-        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
-        return cls(**{**config, **made})
+        return cls(**with_objects(config, "rbm", "negatives"))

@@ -46,6 +46,16 @@ def unit_type(cls):
     return keras.saving.register_keras_serializable("rbm_tutorial")(cls)
 
 
+def check_normalizable(visible_units, hidden_units) -> None:
+    """Raise a `ValueError` if both types are unbounded: then Z may be infinite."""
+    if visible_units.unbounded and hidden_units.unbounded:
+        raise ValueError(
+            "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once a "
+            "singular value of `w_rec` reaches 1. "
+            f"Received: {visible_units} and {hidden_units}"
+        )
+
+
 @unit_type
 class Bernoulli:
     """x in {0, 1}, p(x=1) = σ(l); the mean lies in [0, 1]."""

@@ -9,6 +9,7 @@ from keras import ops
 from rbm_tutorial.backend import replicas, wait_for
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import chosen_negatives
+from rbm_tutorial.saving import with_objects
 from rbm_tutorial.stack import DeepBeliefNetwork
 from rbm_tutorial.training import batch_mean, contrast_with_model, offset_variables
 
@@ -132,6 +133,4 @@ class WakeSleep(FastFit):
 
     @classmethod
     def from_config(cls, config):
-        names = config.keys() & {"dbn", "negatives"}
-        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
-        return cls(**{**config, **made})
+        return cls(**with_objects(config, "dbn", "negatives"))
