@@ -24,9 +24,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, load_mnist
+from rbm_tutorial.greedy import train_stack
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.results import FOLDER
-from rbm_tutorial.stack import DeepBeliefNetwork, train_stack
+from rbm_tutorial.stack import DeepBeliefNetwork
 from rbm_tutorial.wake_sleep import WakeSleep
 
 SIZES = (500, 500, 2000)

@@ -61,7 +61,8 @@ def exact_log_partition(rbm: RBM) -> float:
         for rest in itertools.product(*sites[held:]):
             state = np.concatenate([*rest, []])
             log_sums = _sum_of_sites(inner, logits + state @ w.T[split:]) + biases
-            log_z = np.logaddexp(log_z, _logsumexp(log_sums) + state @ hb[split:])
+            log_m = _log_measure(outer, np.hstack([within, np.tile(state, (len(within), 1))]))
+            log_z = np.logaddexp(log_z, _logsumexp(log_sums + log_m) + state @ hb[split:])
     return float(log_z)
 
 
@@ -69,8 +70,8 @@ def state_probabilities(units, logits, states) -> np.ndarray:
     """p(x | l) = m(x) exp(x·l) / Z(l) of each row of inputs, (rows, units): → (rows, states)."""
     logits, states = np.asarray(logits, "float64"), np.asarray(states, "float64")
     with double_precision():
-        log_z, log_measure = _sum_of_sites(units, logits), np.asarray(units.log_measure(states))
-    return np.exp(logits @ states.T + log_measure - log_z[:, None])
+        log_z, log_m = _sum_of_sites(units, logits), _log_measure(units, states)
+    return np.exp(logits @ states.T + log_m - log_z[:, None])
 
 
 def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +104,7 @@ def visible_probabilities(rbm: RBM) -> np.ndarray:
     v = layer_states(rbm.visible_units, len(vb))
     with double_precision():
         hidden = _sum_of_sites(rbm.hidden_units, v @ w + hb)
-    log_p = v @ vb + hidden
+        log_p = v @ vb + _log_measure(rbm.visible_units, v) + hidden
     return np.exp(log_p - _logsumexp(log_p))
 
 
@@ -154,6 +155,11 @@ def _product(sites):
 def _sum_of_sites(units, logits):
     """Σ log Z(l) over the sites: (rows,)."""
     return np.asarray(ops.sum(units.log_normalizer(ops.convert_to_tensor(logits)), axis=1))
+
+
+def _log_measure(units, x):
+    """log m(x) of each state: (states,), or () where it is 0."""
+    return np.asarray(units.log_measure(ops.convert_to_tensor(x)))
 
 
 def _logsumexp(x):

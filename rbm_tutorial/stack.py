@@ -1,20 +1,19 @@
-"""From one layer to many: RBMs trained one on another, and the deep belief network they make.
+"""From one layer to many: the deep belief network that stacked RBMs make.
 
 Chapter 9 derives why a further layer can raise the likelihood, and what is computed here.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import fork_stream
-from rbm_tutorial.checks import check_count, check_examples, check_tied
-from rbm_tutorial.labeled import LabeledRBM, one_hot
+from rbm_tutorial.checks import check_count, check_tied
+from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import gibbs_step, independent_units, run_chains
-from rbm_tutorial.training import ContrastiveDivergence
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -43,14 +42,7 @@ class DeepBeliefNetwork(keras.Model):
 
     def __init__(self, rbms: Sequence[RBM], **kwargs):
         rbms = list(rbms)
-        if len(rbms) < 2 or not all(isinstance(rbm, RBM) for rbm in rbms):
-            raise ValueError(
-                "`rbms` must be at least two RBMs, from bottom to top. "
-                f"Received: {[type(rbm).__name__ for rbm in rbms]}"
-            )
-        if any(isinstance(rbm, LabeledRBM) for rbm in rbms[:-1]):
-            raise ValueError("Only the last of `rbms` can see labels. Received one below it.")
-        check_tied(rbms[-1], "DeepBeliefNetwork")
+        check_stack(rbms)
         _build_in_turn(rbms)
         super().__init__(**kwargs)
         self.lower = [rbm.untie() if rbm.tied else rbm for rbm in rbms[:-1]]
@@ -156,150 +148,46 @@ class DeepBeliefNetwork(keras.Model):
         return cls(**{**config, "rbms": rbms})
 
 
+def check_stack(rbms: Sequence[RBM]) -> None:
+    """Raise a `ValueError` unless these are the layers of a network, from bottom to top.
+
+    At least two, of which only the last may see labels and has to be tied, and each of which has as
+    many visible units as the one below has hidden units, of the same type; the first knows them.
+    """
+    if len(rbms) < 2 or not all(isinstance(rbm, RBM) for rbm in rbms):
+        raise ValueError(
+            "`rbms` must be at least two RBMs, from bottom to top. "
+            f"Received: {[type(rbm).__name__ for rbm in rbms]}"
+        )
+    if any(isinstance(rbm, LabeledRBM) for rbm in rbms[:-1]):
+        raise ValueError("Only the last of `rbms` can see labels. Received one below it.")
+    check_tied(rbms[-1], "DeepBeliefNetwork")
+    for below, rbm in itertools.pairwise(rbms):
+        width = below.number_hidden_units + getattr(rbm, "number_classes", 0)
+        if rbm.number_visible_units not in (None, width):
+            raise ValueError(
+                f"Each of `rbms` must have as many visible units as the one below has hidden units "
+                f"(and classes), here {width}. Received: {rbm.number_visible_units}"
+            )
+        visible = rbm.visible_units.first if isinstance(rbm, LabeledRBM) else rbm.visible_units
+        if visible != below.hidden_units:
+            raise ValueError(
+                "The visible units of each of `rbms` must be of the type of hidden units below it. "
+                f"Received: {visible} above {below.hidden_units}"
+            )
+
+
 def _build_in_turn(rbms):
-    """Build each layer on the one below, and check that those which are built fit."""
+    """Build each layer on the one below, the first by the number of units that it knows."""
     width = rbms[0].number_visible_units
     if width is None:
         raise ValueError(
             "The first of `rbms` must know its `number_visible_units`. Received an unbuilt RBM."
         )
     for rbm in rbms:
-        width += getattr(rbm, "number_classes", 0)
-        if rbm.number_visible_units not in (None, width):
-            raise ValueError(
-                f"Each of `rbms` must have as many visible units as the one below has hidden units "
-                f"(and classes), here {width}. Received: {rbm.number_visible_units}"
-            )
         if not rbm.built:
-            rbm.build((None, width))
+            rbm.build((None, width + getattr(rbm, "number_classes", 0)))
         width = rbm.number_hidden_units
-
-
-class _StatesAbove(keras.utils.PyDataset):
-    """Batches of states drawn from q(hˡ | x), beside one-hot labels if there are any.
-
-    States and order depend on `seed`, `None` counting as 0, on the number of layers below, and on
-    the epoch alone, so that a run can be resumed.
-    """
-
-    def __init__(self, x, lower, labels, batch_size, seed):
-        super().__init__()
-        self.x, self.lower, self.labels = x, lower, labels
-        self.batch_size, self.seed = batch_size, seed or 0
-        self.start(0)
-
-    def start(self, epoch):
-        rng = np.random.default_rng([self.seed, len(self.lower), epoch])
-        states = self.x
-        for rbm in self.lower:
-            states = _drawn_above(rbm, states, rng)
-        if self.labels is not None:
-            states = np.concatenate([states, self.labels], axis=1)
-        self.states = states[rng.permutation(len(states))]
-
-    def __len__(self):
-        return -(-len(self.states) // self.batch_size)
-
-    def __getitem__(self, i):
-        return self.states[i * self.batch_size : (i + 1) * self.batch_size]
-
-
-class _Start(keras.callbacks.Callback):
-    """Tell the states which epoch begins."""
-
-    def __init__(self, states):
-        super().__init__()
-        self.states = states
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.states.start(epoch)
-
-
-def _drawn_above(rbm, states, rng):
-    """Draw h ~ p(h | v) of every row with numbers of `rng`, a thousand rows at a time."""
-    parts = [
-        rbm.hidden_units.sample(
-            rbm.hidden_logits(states[i : i + 1000]), lambda shape: rng.random(shape, "float32")
-        )
-        for i in range(0, len(states), 1000)
-    ]
-    return np.concatenate(parts)
-
-
-def _momentum(rbm):
-    return keras.optimizers.SGD(rbm.learning_rate, momentum=0.5)
-
-
-def train_stack(
-    x,
-    rbms: Sequence[RBM],
-    labels=None,
-    optimizer: Callable = _momentum,
-    persistent_chains: int = 0,
-    centered: bool = False,
-    batch_size: int = 100,
-    callbacks: Callable = lambda rbm: [],
-    **fit,
-) -> DeepBeliefNetwork:
-    """Train RBMs greedily, each on the states of the one below it, and stack them.
-
-    Layer l learns, by `ContrastiveDivergence`, states drawn from q(hˡ⁻¹ | x) for the images x, anew
-    in each epoch: chapter 9 shows when that raises a bound on the likelihood of the network.
-
-    Args:
-        x: array (examples, visible), values in [0, 1].
-        rbms: the layers from bottom to top, such as `[RBM(500), RBM(500), RBM(2000)]`. They are
-            trained in place, those that are built from the weights that they have, the others from
-            small ones and the biases of `adapt`. The lower ones are untied only in the network.
-        labels: (examples,) integers, if the last of `rbms` is a `LabeledRBM`.
-        optimizer: makes of an RBM the optimizer that trains it. By default gradient descent at
-            the layer's `learning_rate`, with a momentum of 0.5.
-        persistent_chains, centered: as for `ContrastiveDivergence`.
-        batch_size: examples in each update.
-        callbacks: makes of an RBM the list of Keras callbacks for its training.
-        **fit: as for `fit`: `epochs`, `verbose` … for each of the layers.
-
-    The order of examples and the states depend on the seed of the layer and on the epoch.
-
-    Raises: `ValueError` for empty data, values outside [0, 1], labels without a layer that sees
-    them or the reverse.
-    Source: Hinton, Osindero & Teh (2006), section 4.
-    """
-    rbms, x = list(rbms), np.asarray(x, "float32")
-    check_count("batch_size", batch_size)
-    if len(rbms) < 2:
-        raise ValueError(f"`rbms` must be at least two RBMs. Received: {len(rbms)}")
-    check_examples("x", len(x))
-    rbms[0].visible_units.checked(x)
-    labels = _checked_labels(labels, rbms[-1], len(x))
-    for depth, rbm in enumerate(rbms):
-        y = labels if rbm is rbms[-1] else None
-        states = _StatesAbove(x, rbms[:depth], y, batch_size, rbm.seed)
-        if not rbm.built:
-            fork_stream(rbm.seed_generator, depth)  # else equal seeds start from equal weights
-            rbm.adapt(states.states)
-        model = ContrastiveDivergence(rbm, persistent_chains, centered)
-        model.compile(optimizer(rbm))
-        model.build((None, rbm.number_visible_units))
-        model.fit(states, shuffle=False, callbacks=[*callbacks(rbm), _Start(states)], **fit)
-    return DeepBeliefNetwork(rbms)
-
-
-def _checked_labels(labels, top, number):
-    """Their one-hot form, `None` for none, if they fit the top."""
-    if isinstance(top, LabeledRBM) != (labels is not None):
-        raise ValueError(
-            "`labels` are for a LabeledRBM at the end of `rbms`, which needs them. Received: "
-            f"{'no labels' if labels is None else 'labels'}, and a {type(top).__name__}"
-        )
-    if labels is None:
-        return None
-    if len(labels) != number:
-        raise ValueError(
-            f"`labels` must hold one label for each example of `x`, {number}. "
-            f"Received: {len(labels)}"
-        )
-    return np.asarray(one_hot(labels, top.number_classes))
 
 
 def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):

@@ -22,7 +22,7 @@ from test_stack import (
 from rbm_tutorial import RBM, bars_and_stripes
 from rbm_tutorial import wake_sleep as module
 from rbm_tutorial.labeled import LabeledRBM
-from rbm_tutorial.stack import train_stack
+from rbm_tutorial.greedy import train_stack
 from rbm_tutorial.wake_sleep import WakeSleep
 
 DATA = states(4)[[3, 3, 9, 14]]

@@ -1,0 +1,177 @@
+"""Greedy training of a stack: each RBM learns the states of the one below it.
+
+Chapter 9 derives when that raises a bound on the likelihood.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+
+from rbm_tutorial.backend import fork_stream
+from rbm_tutorial.checks import check_count, check_ends, check_examples, check_matrix, real_array
+from rbm_tutorial.labeled import LabeledRBM, one_hot
+from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.stack import DeepBeliefNetwork, check_stack
+from rbm_tutorial.training import ContrastiveDivergence
+
+VALIDATION = 2**31  # in place of an epoch: the states of validation examples are drawn once
+
+
+class StatesAbove(keras.utils.PyDataset):
+    """Batches of states drawn from q(hˡ | x), beside one-hot labels if there are any.
+
+    States and order depend on `seed`, `None` counting as 0, on the number of layers below and on
+    the epoch alone, so that a run can be resumed.
+    """
+
+    def __init__(self, x, lower, labels, batch_size, seed, shuffle=True):
+        super().__init__()
+        self.x, self.lower, self.labels = x, lower, labels
+        self.batch_size, self.seed, self.shuffle = batch_size, seed or 0, shuffle
+        self.start(0)
+
+    def start(self, epoch):
+        """Draw the states of an epoch."""
+        rng = np.random.default_rng([self.seed, len(self.lower), epoch])
+        states = drawn_above(self.x, self.lower, self.labels, rng)
+        self.states = states[rng.permutation(len(states))] if self.shuffle else states
+
+    def __len__(self):
+        return -(-len(self.states) // self.batch_size)
+
+    def __getitem__(self, i):
+        return self.states[i * self.batch_size : (i + 1) * self.batch_size]
+
+
+def drawn_above(x, lower, labels, rng):
+    """Draw h ~ q(hˡ | x) layer by layer with numbers of `rng`, a thousand rows at a time."""
+
+    def uniform(shape):
+        return rng.random(tuple(int(length) for length in shape), "float32")
+
+    for rbm in lower:
+        rows = range(0, len(x), 1000)
+        logits = (rbm.hidden_logits(x[i : i + 1000]) for i in rows)
+        x = np.concatenate([rbm.hidden_units.sample(batch, uniform) for batch in logits])
+    return x if labels is None else np.concatenate([x, labels], axis=1)
+
+
+class StartEpoch(keras.callbacks.Callback):
+    """Tell the states which epoch begins."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.states = states
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.states.start(epoch)
+
+
+def momentum(rbm):
+    """Gradient descent at the layer's rate with a momentum of 0.5."""
+    return keras.optimizers.SGD(rbm.learning_rate, momentum=0.5)
+
+
+def train_stack(
+    x,
+    rbms: Sequence[RBM],
+    labels=None,
+    optimizer=momentum,
+    persistent_chains: int = 0,
+    centered: bool = False,
+    batch_size: int = 100,
+    callbacks: Callable | Sequence = (),
+    validation_data=None,
+    shuffle: bool = True,
+    **fit,
+) -> DeepBeliefNetwork:
+    """Train RBMs greedily, each on the states of the one below it, and stack them.
+
+    Layer l learns, by `ContrastiveDivergence`, states drawn from q(hˡ⁻¹ | x) for the images x, anew
+    in each epoch. All arguments are checked before the first layer is trained.
+
+    Args:
+        x: array (examples, visible), values in [0, 1], or a `tf.data.Dataset` of such batches.
+        rbms: the layers from bottom to top, such as `[RBM(500), RBM(500), RBM(2000)]`. They are
+            trained in place, those that are built from the weights that they have, the others from
+            small ones and the biases of `adapt`. The lower ones are untied only in the network.
+        labels: (examples,) integers, if the last of `rbms` is a `LabeledRBM`.
+        optimizer: any that `compile` takes, of which each layer gets one of its own, or a function
+            that makes of an RBM the optimizer that trains it. By default gradient descent at the
+            layer's `learning_rate`, with a momentum of 0.5.
+        persistent_chains, centered: as for `ContrastiveDivergence`.
+        batch_size: examples in each update.
+        callbacks: Keras callbacks for every layer, or a function that makes of an RBM the list of
+            callbacks for its training.
+        validation_data: images (examples, visible) or, with labels, the pair of both. Their states
+            are drawn once for each layer.
+        shuffle: whether examples come in another order in each epoch.
+        **fit: as for `fit`: `epochs`, `verbose` … for each of the layers.
+
+    The order of examples and the states depend on the seed of the layer, its place and the epoch.
+
+    Raises: `ValueError` for layers that do not fit, empty data, values outside [0, 1], labels
+    without a layer that sees them or the reverse.
+    Source: Hinton, Osindero & Teh (2006), section 4.
+    """
+    rbms = list(rbms)
+    check_stack(rbms)
+    check_count("batch_size", batch_size)
+    check_count("persistent_chains", persistent_chains, least=0)
+    x, labels = checked_examples("x", x, labels, rbms)
+    held_out = None
+    if validation_data is not None:
+        pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+        held_out = checked_examples("validation_data", *pair, *[None] * (2 - len(pair)), rbms)
+    for depth, rbm in enumerate(rbms):
+        lower, top = rbms[:depth], rbm is rbms[-1]
+        states = StatesAbove(x, lower, labels if top else None, batch_size, rbm.seed, shuffle)
+        if not rbm.built:
+            fork_stream(rbm.seed_generator, depth)  # else equal seeds start from equal weights
+            rbm.adapt(states.states)
+        model = ContrastiveDivergence(rbm, persistent_chains, centered)
+        model.compile(optimizer_for(rbm, optimizer))
+        model.build((None, rbm.number_visible_units))
+        if held_out is not None:
+            rng = np.random.default_rng([states.seed, depth, VALIDATION])
+            x_val, labels_val = held_out
+            above = drawn_above(x_val, lower, labels_val if top else None, rng)
+            fit["validation_data"] = (above,)
+        given = callbacks(rbm) if callable(callbacks) else callbacks
+        model.fit(states, shuffle=False, callbacks=[*given, StartEpoch(states)], **fit)
+    return DeepBeliefNetwork(rbms)
+
+
+def optimizer_for(rbm, optimizer):
+    """A new optimizer: a copy of `optimizer`, one of that name, or what it makes of the layer."""
+    if callable(optimizer):
+        return optimizer(rbm)
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        return type(optimizer).from_config(optimizer.get_config())
+    return keras.optimizers.get(optimizer)
+
+
+def checked_examples(name, x, labels, rbms):
+    """The examples as an array and their labels in one-hot form, `None` for none, if they fit."""
+    check_ends(name, x)
+    x = np.concatenate([np.asarray(batch) for batch in x]) if is_dataset(x) else x
+    x = real_array(name, x).astype("float32")
+    check_examples(name, len(x))
+    check_matrix(name, x, rbms[0].number_visible_units or x.shape[-1])
+    rbms[0].visible_units.checked(x, name)
+    top = rbms[-1]
+    if isinstance(top, LabeledRBM) != (labels is not None):
+        raise ValueError(
+            "`labels` are for a LabeledRBM at the end of `rbms`, which needs them. Received: "
+            f"{'no labels' if labels is None else 'labels'}, and a {type(top).__name__}"
+        )
+    if labels is None:
+        return x, None
+    if len(labels) != len(x):
+        raise ValueError(
+            f"`labels` must hold one label for each example of `{name}`, {len(x)}. "
+            f"Received: {len(labels)}"
+        )
+    return x, np.asarray(one_hot(labels, top.number_classes))
