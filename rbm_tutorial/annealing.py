@@ -1,0 +1,217 @@
+"""The partition function by annealed importance sampling, in both directions.
+
+Chapter 8 derives it and says how far it can be trusted. Everything is in nats.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from rbm_tutorial.backend import compiled, double_precision, uniform_stream
+from rbm_tutorial.checks import check_count, check_machine, check_matrix
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.sampling import tempered_gibbs_step
+
+
+class PartitionEstimate(NamedTuple):
+    """An estimate of log Z by importance sampling.
+
+    Attributes:
+        log_z: the estimate, nats.
+        standard_error: of `log_z`, nats, by the delta method: the relative standard error of the
+            mean weight.
+        effective_sample_size: (Σ w)² / Σ w², between 1 and the number of chains.
+        log_weights: (chains,) float64, nats, each an estimate of ±(log Z - log Z₀) by itself.
+    """
+
+    log_z: float
+    standard_error: float
+    effective_sample_size: float
+    log_weights: np.ndarray
+
+
+def ais_log_partition(
+    rbm: RBM,
+    num_chains: int = 100,
+    num_betas: int = 10_000,
+    base_rate=None,
+    seed: int = 0,
+    betas=None,
+) -> PartitionEstimate:
+    """Estimate log Z by annealed importance sampling, from independent pixels to the machine.
+
+    The unnormalized p*_β(v) = exp[((1 - β) a₀ + β vb)·v] Π_j (1 + exp[β (v·w_rec + hb)_j]) lead
+    from pixels that are on independently at the base rate σ(a₀), whose Z₀ is known, to the machine.
+    (For other than binary units, m(v) is a factor and Z(β (v·w_rec + hb)_j) stands for 1 + exp.)
+    Each chain's weight is Π_k p*_{β_k}(v_{k-1}) / p*_{β_{k-1}}(v_{k-1}), v_k one Gibbs step at β_k
+    from v_{k-1}. The mean weight is an unbiased estimate of Z / Z₀, so `log_z` is too low on
+    average, and a likelihood computed from it too high: too few temperatures flatter the model.
+
+    Args:
+        rbm: the machine, tied.
+        num_chains: number of independent chains.
+        num_betas: number of inverse temperatures, evenly spaced from 0 to 1.
+        base_rate: means of the visible units, (visible,), of probabilities clipped to [0.001,
+            0.999]; such as the mean of the training data, which is better than σ(vb), taken if
+            `None`, when temperatures are few.
+        seed: fixes the random numbers.
+        betas: inverse temperatures that rise from 0 to 1, instead of `num_betas` even ones; such
+            as `salakhutdinov_murray_betas()`.
+
+    Raises: `ValueError` on an untied layer or for arguments out of range.
+    Source: Neal (2001); Salakhutdinov & Murray (2008), section 4.
+    """
+    check_machine(rbm, "ais_log_partition")
+    check_count("num_chains", num_chains, least=2)
+    betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
+    logits = ops.tile(base[None], (num_chains, 1))
+    start = rbm.visible_units.sample(logits, uniform_stream(np.array([seed, 0])))
+    log_weights = annealed_log_weights(rbm, start, betas, base, seed)
+    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, base) + log_ratio)
+
+
+def reverse_ais_log_partition(
+    rbm: RBM,
+    samples,
+    num_betas: int = 10_000,
+    base_rate=None,
+    seed: int = 0,
+    betas=None,
+) -> PartitionEstimate:
+    """Estimate log Z by annealing backwards, from the machine to independent pixels.
+
+    The mean weight estimates Z₀ / Z, so `log_z` is too high on average *if* the chains start at
+    exact samples of the machine; with `ais_log_partition` it then sandwiches log Z. Where the
+    chains start matters the less the slower the annealing is: chapter 8.
+
+    Args:
+        rbm: the machine, tied.
+        samples: states drawn from the machine, (chains, visible), such as ends of long chains.
+        num_betas: as for `ais_log_partition`, like all that follow.
+        base_rate: the same.
+        seed: the same.
+        betas: the same, rising from 0 to 1; they are passed through from 1 to 0.
+
+    Raises: `ValueError` on an untied layer or for arguments out of range.
+    Source: Burda, Grosse & Salakhutdinov (2015).
+    """
+    check_machine(rbm, "reverse_ais_log_partition")
+    betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
+    start = ops.convert_to_tensor(samples, dtype="float32")
+    check_matrix("samples", start, rbm.number_visible_units)
+    check_count("number of chains in `samples`", start.shape[0], least=2)
+    rbm.visible_units.check_states("samples", start)
+    # Numbers of its own: errors that forward annealing shared would make the sandwich look narrow.
+    log_weights = annealed_log_weights(rbm, start, betas[::-1], base, seed)
+    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, base) - log_ratio)
+
+
+def salakhutdinov_murray_betas() -> np.ndarray:
+    """The 14,500 inverse temperatures of Salakhutdinov & Murray (2008), dense near 1.
+
+    500 evenly spaced in [0, 0.5], 4,000 in [0.5, 0.9] and 10,000 in [0.9, 1].
+    """
+    return np.concatenate(
+        [
+            np.linspace(0, 0.5, 500, endpoint=False),
+            np.linspace(0.5, 0.9, 4_000, endpoint=False),
+            np.linspace(0.9, 1, 10_000),
+        ]
+    )
+
+
+def _checked_betas(num_betas, betas):
+    if betas is None:
+        check_count("num_betas", num_betas, least=2)
+        betas = np.linspace(0, 1, num_betas)
+    betas = np.asarray(betas, dtype="float64")
+    if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1:
+        raise ValueError(f"`betas` must be a vector from 0 to 1. Received: {betas}")
+    if not np.all(np.diff(betas) > 0):
+        raise ValueError("`betas` must rise at every step. Received some that do not.")
+    return betas
+
+
+def base_biases(rbm: RBM, base_rate=None):
+    """a₀ of the independent units at which annealing starts, (visible,), float32.
+
+    Raises: `ValueError` for another shape than that of `vb` or values that are no means.
+    """
+    if base_rate is None:
+        return ops.cast(rbm.vb, "float32")
+    p = ops.convert_to_tensor(base_rate, dtype="float32")
+    if p.shape != rbm.vb.shape:
+        raise ValueError(f"`base_rate` must have shape {rbm.vb.shape}. Received: {p.shape}")
+    return rbm.visible_units.logits(rbm.visible_units.checked(p[None])[0])
+
+
+def annealed_log_weights(
+    rbm: RBM, start, betas, base, seed: int, step=tempered_gibbs_step
+):
+    """Log-weights of chains that pass through the inverse temperatures `betas`: (chains,) float64.
+
+    Args:
+        rbm: the machine, tied.
+        start: states at betas[0], (chains, visible) float32.
+        betas: rising to 1 or falling to 0.
+        base: biases of the independent units at β = 0, (visible,) float32.
+        seed: fixes the random numbers.
+        step: the transition that leaves p_β as it is; another one than a Gibbs step may be given,
+            with the arguments of `tempered_gibbs_step`.
+        first_draw: number that the draws are counted from; other numbers, other draws.
+    """
+    parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+    anneal = _annealer(rbm.visible_units, rbm.hidden_units, step)
+    with double_precision():
+        draws = np.array(seed)
+        return np.asarray(anneal(start, betas, base, *parameters, draws))
+
+
+@functools.lru_cache(maxsize=16)
+def _annealer(visible_units, hidden_units, step):
+    """The compiled loop over temperatures for these types of units."""
+
+    @compiled
+    def log_weights(v, betas, base, w, hb, vb, first):
+        def change_temperature(k, state):
+            v, log_weights = state
+            previous, beta = ops.cast(betas[k - 1], "float32"), ops.cast(betas[k], "float32")
+            logits = ops.matmul(v, w) + hb  # shared by the weight and the Gibbs step
+            new, old = (hidden_units.log_normalizer(b * logits) for b in (beta, previous))
+            # Site by site: the difference of two sums would lose digits.
+            log_ratio = (beta - previous) * ops.matmul(v, vb - base) + ops.sum(new - old, axis=1)
+            draw = ops.stack([first, ops.cast(k, first.dtype)])
+            draws = uniform_stream(draw), uniform_stream(-draw)
+            units, parameters = (visible_units, hidden_units), (w, hb, vb)
+            v = step(units, parameters, logits, beta, base, draws)
+            return v, log_weights + ops.cast(log_ratio, "float64")
+
+        start = v, ops.zeros(ops.shape(v)[0], "float64")
+        return ops.fori_loop(1, ops.shape(betas)[0], change_temperature, start)[1]
+
+    return log_weights
+
+
+def _log_z0(rbm, base):
+    """log Z of units that are independent, with biases `base` and hb = 0."""
+    inputs = (rbm.visible_units, base), (rbm.hidden_units, np.zeros(rbm.number_hidden_units))
+    with double_precision():
+        sites = [
+            units.log_normalizer(ops.convert_to_tensor(np.asarray(biases, "float64")[None]))
+            for units, biases in inputs
+        ]
+        return sum(float(ops.sum(log_z)) for log_z in sites)
+
+
+def _estimate(log_weights, log_z_of):
+    log_weights = np.asarray(log_weights)
+    weights = np.exp(log_weights - log_weights.max())
+    return PartitionEstimate(
+        log_z=log_z_of(float(log_weights.max() + np.log(weights.mean()))),
+        standard_error=float(weights.std(ddof=1) / weights.mean() / math.sqrt(len(weights))),
+        effective_sample_size=float(weights.sum() ** 2 / (weights**2).sum()),
+        log_weights=log_weights,
+    )

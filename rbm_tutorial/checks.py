@@ -1,0 +1,96 @@
+"""Checks of arguments: every `check_*` raises a `ValueError` unless what it is named after holds.
+
+The message names the argument, what was received and what to do. Nothing here draws.
+"""
+
+import math
+import numbers
+
+import numpy as np
+
+from rbm_tutorial.pipelines import is_dataset
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """`value` is an integer of at least `least`; booleans are no counts."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {value!r}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """`value` is a finite number above 0."""
+    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be a positive number. Received: {value!r}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """`value` is a number of at least 0."""
+    if not isinstance(value, numbers.Real) or not value >= 0:
+        raise ValueError(f"`{name}` must be at least 0. Received: {value!r}")
+
+
+def check_examples(name: str, number: int) -> None:
+    """There is at least one example."""
+    if number == 0:
+        raise ValueError(f"`{name}` must hold at least one example. Received no example.")
+
+
+def check_ends(name: str, data) -> None:
+    """`data` is no `tf.data.Dataset` that goes on forever."""
+    if is_dataset(data) and data.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+        raise ValueError(f"`{name}` must end: call `take`. Received an infinite data set.")
+
+
+def real_array(name: str, x) -> np.ndarray:
+    """`x` as a NumPy array, once it is known to hold real numbers or booleans.
+
+    Raises: `ValueError` for text, dates, complex numbers, lists of unequal lengths and sparse
+    matrices.
+    """
+    if hasattr(x, "toarray"):
+        raise ValueError(
+            f"`{name}` must be dense: pass `{name}.toarray()`, batch by batch if it is large. "
+            f"Received: {type(x).__name__}"
+        )
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        array = np.empty(0, "object")  # rows of unequal lengths
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise ValueError(
+            f"`{name}` must be an array of real numbers. "
+            f"Received: {type(x).__name__} of {array.dtype}"
+        )
+    return array
+
+
+def check_seed(name: str, seed) -> None:
+    """`seed` is an integer from 0 to 2³² - 1, or `None`; booleans and generators are no seeds."""
+    if seed is None:
+        return
+    integer = isinstance(seed, numbers.Integral) and not isinstance(seed, (bool, np.bool_))
+    if not integer or not 0 <= seed < 2**32:
+        raise ValueError(f"`{name}` must be an integer from 0 to 2^32 - 1. Received: {seed!r}")
+
+
+def check_matrix(name: str, x, width: int) -> None:
+    """`x` is a batch of vectors, (batch, width)."""
+    if len(x.shape) != 2 or x.shape[1] != width:
+        raise ValueError(f"`{name}` must have shape (batch, {width}). Received: {tuple(x.shape)}")
+
+
+def check_binary(name: str, x) -> None:
+    """Every element of `x` is 0 or 1."""
+    x = np.asarray(x)
+    if not np.isin(x, (0, 1)).all():
+        raise ValueError(
+            f"`{name}` must be binary: call `binarize`. Received values from {x.min():g} to "
+            f"{x.max():g}, not only 0 and 1."
+        )
+
+
+def check_machine(rbm, name: str) -> None:
+    """`rbm` has weights, and they are symmetric; `name` is what needs them."""
+    rbm.check_tied(name)
+    if not rbm.built:
+        raise ValueError(f"`{name}` needs weights: call `build` first. Received an unbuilt RBM.")

@@ -1,0 +1,154 @@
+"""Small machines, every state: the exact answers that estimates and samples are compared with.
+
+Everything is computed in float64 and returned as NumPy arrays, energies and logarithms in nats, and
+nothing draws. States are in the order of `layer_states`, in binary order for binary units.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from keras import ops
+
+from rbm_tutorial.backend import double_precision
+from rbm_tutorial.checks import check_machine
+from rbm_tutorial.rbm import RBM
+
+MAX_STATES = 2**26  # so many states of 784 units take tens of minutes
+CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
+
+
+def layer_states(units, number: int) -> np.ndarray:
+    """Every state of a layer of `number` units of a type: (states, number).
+
+    Raises: `ValueError` for units with infinitely many states.
+    """
+    return _product(_sites(units, number))
+
+
+def exact_log_partition(rbm: RBM) -> float:
+    """log Z = log Σ_h exp(hb·h + Σ_i softplus(vb + w_rec·h)_i), nats, summed over every state.
+
+    The layer with fewer states is enumerated and the other one summed (or integrated) in closed
+    form: log Z = log Σ_x m(x) exp(b·x + Σ log Z(x·w + c)). The cost is the number of those states,
+    2^units of binary ones, times the size of the other layer; memory is bounded.
+
+    Raises: `ValueError` on an untied layer, or if both layers have more than 2²⁶ states.
+    """
+    check_machine(rbm, "exact_log_partition")
+    w, hb, vb = _parameters(rbm)
+    outer, inner = rbm.hidden_units, rbm.visible_units
+    if _log2_states(inner, len(vb)) < _log2_states(outer, len(hb)):  # outer is to be enumerated
+        outer, inner, w, hb, vb = inner, outer, w.T, vb, hb
+    if _log2_states(outer, len(hb)) > math.log2(MAX_STATES):
+        raise ValueError(
+            "The smaller layer of `rbm` must have at most 2^26 states, 26 binary units, since they "
+            f"are summed. Received: {len(hb)} units. Use `ais_log_partition`."
+        )
+    sites = _sites(outer, len(hb))
+    held = _sites_held(sites, CHUNK_ELEMENTS / len(vb))
+    within = _product(sites[:held])  # the states of a chunk; each chunk has its own other sites
+    split = within.shape[1]
+    logits, biases = within @ w.T[:split] + vb, within @ hb[:split]
+    log_z = -np.inf
+    with double_precision():
+        for rest in itertools.product(*sites[held:]):
+            state = np.concatenate([*rest, []])
+            log_sums = _sum_of_sites(inner, logits + state @ w.T[split:]) + biases
+            log_z = np.logaddexp(log_z, _logsumexp(log_sums) + state @ hb[split:])
+    return float(log_z)
+
+
+def state_probabilities(units, logits, states) -> np.ndarray:
+    """p(x | l) = m(x) exp(x·l) / Z(l) of each row of inputs, (rows, units): → (rows, states)."""
+    logits, states = np.asarray(logits, "float64"), np.asarray(states, "float64")
+    with double_precision():
+        log_z, log_measure = _sum_of_sites(units, logits), np.asarray(units.log_measure(states))
+    return np.exp(logits @ states.T + log_measure - log_z[:, None])
+
+
+def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarray, np.ndarray]:
+    """p(h | v), (visible states, hidden states), and p(v | h), of the machine at temperature 1/β.
+
+    Below β = 1 the visible biases are (1 - β) base + β vb, as in annealing. An untied layer has
+    such tables, too.
+    """
+    w, hb, vb = _parameters(rbm)
+    v, h = layer_states(rbm.visible_units, len(vb)), layer_states(rbm.hidden_units, len(hb))
+    w_gen = np.asarray(rbm.w_gen, "float64")
+    up = state_probabilities(rbm.hidden_units, beta * (v @ w + hb), h)
+    visible_logits = beta * (h @ w_gen + vb) + (1 - beta) * np.asarray(base)
+    return up, state_probabilities(rbm.visible_units, visible_logits, v)
+
+
+def transition_matrix(rbm: RBM, beta: float = 1.0, base=0.0) -> np.ndarray:
+    """Σ_h p(h | v) p(v' | h), one Gibbs step v → h → v': (visible states, visible states)."""
+    h_given_v, v_given_h = conditional_tables(rbm, beta, base)
+    return h_given_v @ v_given_h
+
+
+def visible_probabilities(rbm: RBM) -> np.ndarray:
+    """p(v) = m(v) exp(vb·v + Σ log Z(v·w + hb)) / Z of every visible state: (visible states,).
+
+    Raises: `ValueError` on an untied layer.
+    """
+    check_machine(rbm, "visible_probabilities")
+    w, hb, vb = _parameters(rbm)
+    v = layer_states(rbm.visible_units, len(vb))
+    with double_precision():
+        hidden = _sum_of_sites(rbm.hidden_units, v @ w + hb)
+    log_p = v @ vb + hidden
+    return np.exp(log_p - _logsumexp(log_p))
+
+
+def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """⟨v h⟩, ⟨h⟩ and ⟨v⟩ in the order of w, hb, vb, of v ~ `p_v`, (visible states,), h ~ p(h | v).
+
+    With `visible_probabilities` the negative phase of the exact gradient of log p, with the shares
+    of the data its positive phase, with shares after k steps that of CD-k.
+    """
+    w, hb, vb = _parameters(rbm)
+    v, p_v = layer_states(rbm.visible_units, len(vb)), np.asarray(p_v, "float64")
+    with double_precision():
+        h = np.asarray(rbm.hidden_units.mean(v @ w + hb))
+    return v.T @ (p_v[:, None] * h), p_v @ h, p_v @ v
+
+
+def _parameters(rbm):
+    return [np.asarray(parameter, "float64") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+
+
+def _sites(units, number):
+    if units.unbounded:
+        raise ValueError(f"Only finitely many states can be enumerated. Received: {units}")
+    return units.sites(number)
+
+
+def _log2_states(units, number):
+    if units.unbounded:
+        return math.inf
+    return sum(math.log2(len(states)) for states in units.sites(number))
+
+
+def _sites_held(sites, most_states):
+    """How many of the first sites have no more states together than `most_states`."""
+    counts = np.cumprod([float(len(states)) for states in sites])
+    return int(np.searchsorted(counts, max(1, most_states), side="right"))
+
+
+def _product(sites):
+    """Every combination of the states of all sites, the last site changing fastest."""
+    states = np.zeros((1, 0))
+    for site in sites:
+        before, now = np.repeat(states, len(site), axis=0), np.tile(site, (len(states), 1))
+        states = np.concatenate([before, now], axis=1)
+    return states
+
+
+def _sum_of_sites(units, logits):
+    """Σ log Z(l) over the sites: (rows,)."""
+    return np.asarray(ops.sum(units.log_normalizer(ops.convert_to_tensor(logits)), axis=1))
+
+
+def _logsumexp(x):
+    return np.logaddexp.reduce(x)

@@ -1,0 +1,85 @@
+"""Where the negative samples of contrastive divergence come from, one class for each way.
+
+A source of negatives has `start(rbm)`, which makes its variables, and `draw(rbm, x, hidden_logits)`,
+which gives v⁽ᵏ⁾, (chains, visible), from the batch x, (batch, visible), and its v·w_rec + hb. It is
+a Keras layer, so that chains are saved with the model.
+"""
+
+import keras
+import numpy as np
+
+from rbm_tutorial.backend import wait_for
+from rbm_tutorial.checks import check_count
+
+
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class DataChains(keras.layers.Layer):
+    """CD-k: `rbm.cd_steps` Gibbs steps that start at the data.
+
+    Source: Hinton, Training products of experts by minimizing contrastive divergence (2002).
+    """
+
+    def start(self, rbm):
+        """Make no variables: each draw starts at the batch."""
+
+    def draw(self, rbm, x, hidden_logits):
+        """Draw v⁽ᵏ⁾, as many as there are examples."""
+        v = rbm.sample_v(rbm.hidden_units.sample(hidden_logits, rbm.uniform))
+        return rbm.forward_gibbs(v, rbm.cd_steps - 1) if rbm.cd_steps > 1 else v
+
+
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class PersistentChains(keras.layers.Layer):
+    """PCD: `number` chains that go on from where the last update left them.
+
+    They start at draws from p(v | h=0), and move `rbm.cd_steps` Gibbs steps at each update.
+
+    Attributes:
+        chains: their states, (number, visible); under `tf.distribute` each replica has its own.
+
+    Source: Tieleman, Training restricted Boltzmann machines using approximations to the likelihood
+    gradient (2008).
+    """
+
+    def __init__(self, number: int, **kwargs):
+        check_count("number", number)
+        super().__init__(**kwargs)
+        self.number = number
+
+    def start(self, rbm):
+        """Make the chains. They are drawn when Keras makes the variable, which may be later."""
+        no_hidden = np.zeros((self.number, rbm.number_hidden_units))
+        self.chains = keras.Variable(
+            lambda shape, dtype: rbm.sample_v(no_hidden),
+            shape=(self.number, rbm.number_visible_units),
+            dtype=rbm.vb.dtype,
+            trainable=False,
+            name="chains",
+            synchronization="on_read",
+            aggregation="only_first_replica",
+        )
+
+    def draw(self, rbm, x, hidden_logits):
+        """Move the chains and return them."""
+        v = rbm.forward_gibbs(wait_for(x, self.chains.value))
+        self.chains.assign(v)
+        return v
+
+    def get_config(self):
+        return {**super().get_config(), "number": self.number}
+
+
+def chosen_negatives(persistent_chains: int, negatives):
+    """`negatives`, or what `persistent_chains` is short for.
+
+    Raises: `ValueError` for both at once, or for a number of chains below 0.
+    """
+    check_count("persistent_chains", persistent_chains, least=0)
+    if negatives is None:
+        return PersistentChains(persistent_chains) if persistent_chains else DataChains()
+    if persistent_chains:
+        raise ValueError(
+            "`persistent_chains` is short for `negatives`: give one of them. "
+            f"Received: {persistent_chains} and {negatives}"
+        )
+    return negatives

@@ -1,0 +1,102 @@
+"""Gibbs sampling: long chains in a compiled step, one step at any temperature, clamped chains.
+
+Chapter 7 looks at chains, chapter 8 anneals along the temperatures.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from rbm_tutorial.backend import compiled_draws
+from rbm_tutorial.checks import check_count
+
+
+def tempered_gibbs_step(units, parameters, hidden_logits, beta, base, draws):
+    """Draw h and then v at inverse temperature β: the logits of h at β = 1 → v, (chains, visible).
+
+    The tempered machine is p_β(v, h) ∝ m(v) m(h) exp[((1 - β) a₀ + β vb)·v + β (hb·h + v·w·h)]:
+    independent units of biases a₀ at β = 0, the machine itself at β = 1.
+
+    Args:
+        units: the types of visible and of hidden units.
+        parameters: w, hb, vb.
+        hidden_logits: v·w + hb of the states v that the step starts from, (chains, hidden).
+        beta: inverse temperature, a scalar or (chains, 1).
+        base: a₀, (visible,).
+        draws: two functions shape → uniform numbers, for h and for v.
+    """
+    (visible, hidden), (w, _, vb), (uniform_h, uniform_v) = units, parameters, draws
+    h = hidden.sample(beta * hidden_logits, uniform_h)
+    visible_logits = ops.matmul(h, ops.transpose(w)) + vb
+    return visible.sample(beta * visible_logits + (1 - beta) * base, uniform_v)
+
+
+def run_chains(rbm, v, steps: int, step=None, observe=None):
+    """Run Gibbs chains from `v`, (chains, visible), and return where they are after `steps`.
+
+    Args:
+        rbm: the layer that draws.
+        v: where the chains start, (chains, visible).
+        steps: how often v → h → v.
+        step: another step v → v than one of `rbm.forward_gibbs`; it draws from `rbm` alone.
+        observe: a function of v; what it returns after each step is stacked.
+
+    Returns: v, (chains, visible); with `observe` also a NumPy array (steps, …).
+    Raises: `ValueError` for fewer than one step, and as the layer does.
+    """
+    check_count("steps", steps)
+    step = step or (lambda v: rbm.forward_gibbs(v, steps=1))
+
+    def step_and_look(v):
+        v = step(v)
+        return v, () if observe is None else observe(v)
+
+    compiled_step, seen = compiled_draws(rbm, step_and_look), []
+    for _ in range(steps):
+        v, value = compiled_step(v)
+        if observe is not None:
+            seen.append(np.asarray(value))
+    return v if observe is None else (v, np.stack(seen))
+
+
+def inpaint(rbm, v, known, steps: int):
+    """Draw the unknown units given the known ones: Gibbs chains in which those stay as they are.
+
+    Args:
+        rbm: the layer that draws.
+        v: where the chains start, (chains, visible), right where `known` is true.
+        known: booleans, (visible,) or (chains, visible).
+        steps: Gibbs steps.
+
+    Returns: v, (chains, visible); after many steps a draw from p(v_unknown | v_known).
+    """
+    return run_chains(rbm, v, steps, lambda v: ops.where(known, v, rbm.forward_gibbs(v, steps=1)))
+
+
+def denoise(rbm, noisy, flip_rate: float, steps: int = 100, burn_in: int = 20):
+    """Average p(v=1 | h, noisy) over Gibbs chains of the clean image given a noisy one.
+
+    Each bit of `noisy`, (batch, visible) in {0, 1}, was flipped with probability `flip_rate`. That
+    adds (2 noisy - 1) log[(1 - r) / r] to the inputs of the visible units. The first `burn_in` of
+    `steps` are left out of the mean. → (batch, visible). Draws from the layer. Binary units only.
+    """
+    check_count("steps", steps)
+    if not 0 < flip_rate < 1 or not 0 <= burn_in < steps:
+        raise ValueError(
+            "`flip_rate` must lie between 0 and 1, and `burn_in` below `steps`. "
+            f"Received: {flip_rate}, {burn_in} and {steps}"
+        )
+    v = ops.convert_to_tensor(noisy, dtype=rbm.vb.dtype)
+    evidence = (2 * v - 1) * math.log((1 - flip_rate) / flip_rate)
+    units = rbm.visible_units
+
+    def step(v):
+        logits = rbm.visible_logits(rbm.sample_h(v)) + evidence
+        return units.sample(logits, rbm.uniform), units.mean(logits)
+
+    compiled_step, total = compiled_draws(rbm, step), 0
+    for number in range(steps):
+        v, p = compiled_step(v)
+        total = total + p if number >= burn_in else total
+    return total / (steps - burn_in)

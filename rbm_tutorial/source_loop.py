@@ -1,0 +1,94 @@
+"""`train_rbm`: the source's loop over epochs, which stops when the reconstruction cost settles."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from rbm_tutorial.checks import check_count, check_ends, check_examples, check_not_negative
+from rbm_tutorial.data import flatten_image
+from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.training import ContrastiveDivergence
+
+
+class StopWhenSettled(keras.callbacks.Callback):
+    """Stop when the epoch's reconstruction cost changes by no more than `tolerance` nats."""
+
+    def __init__(self, tolerance):
+        super().__init__()
+        self.tolerance = tolerance
+        self.last_cost = float("inf")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if "reconstruction_cost" not in logs:
+            check_examples("data", 0)
+        cost = logs["reconstruction_cost"]
+        if abs(self.last_cost - cost) <= self.tolerance:
+            self.model.stop_training = True
+        self.last_cost = cost
+
+
+def train_rbm(
+    rbm: RBM,
+    data,
+    map_fn: Callable = flatten_image,
+    num_epochs: int = 1000,
+    tolerance: float = 1e-3,
+    batch_size: int = 32,
+    shuffle_buffer: int = 1024,
+    verbose: int | str = "auto",
+    callbacks: tuple = (),
+) -> RBM:
+    """Train `rbm` by CD and plain gradient descent until its reconstruction cost settles.
+
+    Stops after `num_epochs`, or earlier, when the cost of an epoch differs from that of the epoch
+    before by at most `tolerance` nats.
+
+    Args:
+        rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used.
+        data: a `tf.data.Dataset` of single examples, mapped by `map_fn`; or an array (examples,
+            visible) in [0, 1], which is used as it is. TFDS decodes its images in each epoch;
+            `data.cache()` decodes them once.
+        map_fn: makes of an example an image (visible,) in [0, 1]; of (image, label) the image is
+            used.
+        num_epochs, tolerance, batch_size: see above. The last batch of an epoch may be short.
+        shuffle_buffer: number of examples among which each next one is drawn. The same seed of
+            the layer gives the same order, and the same weights.
+        verbose: "auto" draws Keras' progress bar, 2 prints a line an epoch, 0 is silent.
+        callbacks: further Keras callbacks, such as `keras.callbacks.History()`.
+
+    Returns: the same layer, trained.
+    Raises: as `ContrastiveDivergence`; `ValueError` for empty or infinite data or counts below 1.
+    """
+    for name, value in [
+        ("num_epochs", num_epochs),
+        ("batch_size", batch_size),
+        ("shuffle_buffer", shuffle_buffer),
+    ]:
+        check_count(name, value)
+    check_not_negative("tolerance", tolerance)
+    import tensorflow as tf
+
+    check_ends("data", data)
+    if is_dataset(data):
+        images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
+    else:
+        images = tf.data.Dataset.from_tensor_slices(np.asarray(data, "float32"))
+    check_examples("data", int(images.cardinality()))
+    batches = images.shuffle(shuffle_buffer, seed=rbm.seed).batch(batch_size)
+
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(rbm.learning_rate))
+    model.fit(
+        batches.prefetch(tf.data.AUTOTUNE),
+        epochs=num_epochs,
+        shuffle=False,  # `batches` are shuffled already
+        verbose=verbose,
+        callbacks=[StopWhenSettled(tolerance), *callbacks],
+    )
+    return rbm
+
+
+def _without_label(image, label=None):
+    return image
