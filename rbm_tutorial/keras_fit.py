@@ -25,7 +25,7 @@ class FastFit(keras.Model):
     """A Keras model whose `fit` makes 16 updates between two returns to Python.
 
     A subclass gives `compute_loss`, as for any Keras model, `check(x)`, which raises `ValueError`
-    for an array from which the model cannot learn, and `default_optimizer()`.
+    for an array from which the model cannot learn, `default_optimizer()`, and `settings()`.
     """
 
     def __init__(self, **kwargs):
@@ -33,20 +33,26 @@ class FastFit(keras.Model):
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
 
-    def compile(self, optimizer=None, *args, steps_per_execution: int | None = None, **kwargs):
+    def compile(self, optimizer=None, loss=None, *args, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default 16 updates run between two returns to Python.
 
         Callbacks of batches, then, are called once in 16 batches. Under a `tf.distribute` strategy,
         where Keras 3.15 cannot do it, the default is 1. Without an optimizer the model chooses.
+        Raises: `ValueError` for a loss, since the model has its own.
         """
+        if loss is not None:
+            raise ValueError(f"`loss` must be left out: the model has its own. Received: {loss!r}")
         if steps_per_execution is None:
             steps_per_execution = 1 if self.distributed else UPDATES_AN_EXECUTION
         if optimizer is None:
             optimizer = self.default_optimizer()
-        super().compile(optimizer, *args, steps_per_execution=steps_per_execution, **kwargs)
+        super().compile(optimizer, None, *args, steps_per_execution=steps_per_execution, **kwargs)
+        self.traced_with = self.settings()
 
     def compile_from_config(self, config):
-        # Keras leaves this to models with a `compile` of their own.
+        # Keras leaves this to models with a `compile` of their own. Whether XLA compiles depends on
+        # the backend that loads the model, not on the one that saved it.
+        config = {name: value for name, value in config.items() if name != "jit_compile"}
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
@@ -56,11 +62,14 @@ class FastFit(keras.Model):
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         if BACKEND == "jax":
             self._check_array(given.get("x"))  # while the weights are as they were
-            callbacks = keras.tree.flatten(given.get("callbacks") or [])
-            given["callbacks"] = [RaiseOnNaN(), *callbacks]
+        callbacks = keras.tree.flatten(given.get("callbacks") or [])
+        given["callbacks"] = [RaiseOnNaN(), *callbacks]
         given = self._batched(given)
+        self._trace_anew_if_changed()
+        steps = given.get("steps_per_epoch"), given.get("validation_steps")
         try:
-            with self._no_step_beyond(given.get("steps_per_epoch"), given.get("validation_steps")):
+            with self._weights_kept() as keep, self._no_step_beyond(*steps):
+                given["callbacks"] = [*given["callbacks"], *keep]
                 history = super().fit(**given)
         except StopIteration:  # Keras on JAX, for no data
             history = None
@@ -74,14 +83,32 @@ class FastFit(keras.Model):
         given |= given.pop("kwargs", {})  # `fit` passes a private one
         if BACKEND == "jax":
             self._check_array(given.get("x"))
-        with self._no_step_beyond(given.get("steps")):
-            return super().evaluate(**given)
+        self._trace_anew_if_changed()
+        with self._weights_kept(), self._no_step_beyond(given.get("steps")):
+            result = super().evaluate(**given)
+        if np.isnan(keras.tree.flatten(result)).any():  # JAX cannot raise in a compiled function
+            raise ValueError(
+                "`x` must hold values in [0, 1] alone. Received others: a mean is NaN."
+            )
+        return result
 
     def predict(self, *args, **kwargs):
         """Predict as Keras does."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
-        with self._no_step_beyond(given.get("steps")):
+        with self._weights_kept(), self._no_step_beyond(given.get("steps")):
             return super().predict(**given)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """Make one update as Keras does."""
+        if BACKEND == "jax":
+            self._check_array(x)
+        self._trace_anew_if_changed()
+        with self._weights_kept():
+            return super().train_on_batch(x, *args, **kwargs)
+
+    def settings(self):
+        """What a compiled update depends on beside its tensors; the model says what."""
+        return ()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logs = super().compute_metrics(x, y, y_pred, sample_weight)
@@ -104,6 +131,30 @@ class FastFit(keras.Model):
             given = {"validation_batch_size": size, **given, "shuffle": False}
         return {**given, "x": without_autotuning(x)}
 
+    def _trace_anew_if_changed(self):
+        """Let a changed setting take effect, though compiled functions keep the one they saw."""
+        if self.settings() != self.traced_with:
+            self.train_function = self.test_function = None
+            self.traced_with = self.settings()
+
+    @contextlib.contextmanager
+    def _weights_kept(self):
+        """Put back the state at the start, or of the last epoch, if anything goes wrong on JAX.
+
+        There Keras gives the memory of all variables to the running step. Gives the callbacks that
+        look after it.
+        """
+        if BACKEND != "jax":
+            yield []
+            return
+        kept = KeepState()
+        kept.look_at(self)
+        try:
+            yield [kept]
+        except BaseException:
+            kept.put_back()
+            raise
+
     @contextlib.contextmanager
     def _no_step_beyond(self, *steps):
         """Shorten executions so that they divide `steps`; one of Keras 3.15 would run on."""
@@ -122,15 +173,33 @@ class FastFit(keras.Model):
                 setattr(self, name, value)
 
 
+class KeepState(keras.callbacks.Callback):
+    """Copy all variables of the model after every epoch."""
+
+    def look_at(self, model):
+        """Copy the variables as they are now."""
+        optimizer = model.optimizer.variables if model.optimizer else []
+        variables = [*model.variables, *optimizer, *model.metrics_variables]
+        self.copies = [(variable, ops.copy(variable.value)) for variable in variables]
+
+    def put_back(self):
+        """Give the variables the values that were copied last."""
+        for variable, value in self.copies:
+            variable.assign(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.look_at(self.model)
+
+
 class RaiseOnNaN(keras.callbacks.Callback):
     """Raise after an epoch whose loss is NaN, before other callbacks save its weights.
 
-    On JAX a compiled function cannot raise: bad values become NaN instead.
+    Learning diverged; or, on JAX, where a compiled function cannot raise, values were bad.
     """
 
     def on_epoch_end(self, epoch, logs=None):
         if np.isnan([logs.get("loss", 0.0), logs.get("val_loss", 0.0)]).any():
             raise ValueError(
                 f"The loss of epoch {epoch} is NaN: all values must lie in [0, 1] and the learning "
-                "rate must not be too large. The weights may be lost: begin again."
+                "rate must not be too large. On JAX the weights are those of the epoch before."
             )

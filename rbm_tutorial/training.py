@@ -208,6 +208,9 @@ class ContrastiveDivergence(FastFit):
     def default_optimizer(self):
         return keras.optimizers.SGD(self.rbm.learning_rate)
 
+    def settings(self):
+        return self.rbm.cd_steps, self.centered, self.negatives
+
     def check(self, x):
         self.rbm.visible_units.checked(x)
 

@@ -90,6 +90,9 @@ class WakeSleep(FastFit):
     def default_optimizer(self):
         return keras.optimizers.SGD(self.dbn.top.learning_rate)
 
+    def settings(self):
+        return self.dbn.top.cd_steps, self.centered, self.negatives
+
     def check(self, x):
         self.dbn.lower[0].visible_units.checked(x)
 
