@@ -52,10 +52,10 @@ def test_watching_draws_nothing_and_changes_nothing():
 
 
 def test_the_gap_grows_as_a_machine_learns_some_states_by_heart():
-    model = trainer(machine(4, 8, scale=0.01), keras.optimizers.SGD(0.5))
+    model = trainer(machine(4, 8, scale=0.01), keras.optimizers.SGD(0.05))
     x = np.tile(TRAIN, (25, 1)).astype("float32")
     watch = FreeEnergyGap(TRAIN, HELD_OUT)
-    gaps = model.fit(x, epochs=10, batch_size=5, callbacks=[watch], verbose=0).history["gap"]
+    gaps = model.fit(x, epochs=20, batch_size=5, callbacks=[watch], verbose=0).history["gap"]
     assert gaps[-1] > gaps[0] + 1
 
 
