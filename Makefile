@@ -1,7 +1,8 @@
 # `make help` lists the targets. Everything runs from .venv, which is made once from requirements.lock.
 PYTHON ?= python3
 BIN := .venv/bin
-ON_JAX := $(addprefix tests/test_,rbm.py training.py likelihood.py labeled.py stack.py wake_sleep.py)
+ON_JAX := $(addprefix tests/test_,backend.py checks.py units.py rbm.py rbm_learning.py rbm_contract.py labeled.py sampling.py negatives.py \
+	keras_fit.py training.py training_centered.py callbacks.py stack.py greedy.py wake_sleep.py exact.py annealing.py likelihood.py)
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
 EXECUTE := $(BIN)/python tools/execute.py
@@ -18,6 +19,9 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit( \
+		"Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12. Received: " + sys.version)'
+	@echo "Installing packages into .venv, about three minutes:"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -40,7 +44,7 @@ lint: install  ## check the style of code and notebooks
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX
 	@echo "Testing the package; a dot is a test:"
 	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report=
-	if $(BIN)/python -c 'import jax'; then KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) --cov --cov-append --cov-report= $(ON_JAX); fi
+	KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) --cov --cov-append --cov-report= $(ON_JAX)
 	$(BIN)/coverage report
 
 chapters: install  ## execute every chapter and compare what its claims print
