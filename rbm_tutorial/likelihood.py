@@ -19,7 +19,7 @@ from rbm_tutorial.annealing import (
     salakhutdinov_murray_betas,
 )
 from rbm_tutorial.backend import compiled
-from rbm_tutorial.checks import check_count, check_machine, check_matrix
+from rbm_tutorial.checks import check_count, check_machine
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import run_chains
@@ -46,7 +46,9 @@ def log_likelihood(rbm: RBM, x, log_z: float):
 
     Raises: `ValueError` on an untied layer, for wrong shapes or values outside [0, 1].
     """
-    return -rbm.free_energy(rbm.visible_units.checked(ops.convert_to_tensor(x))) - log_z
+    check_machine(rbm, "log_likelihood")
+    x = rbm.checked_visible(x, "x")
+    return -rbm.free_energy(x, rbm.hidden_logits(x)) - log_z
 
 
 def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
@@ -68,13 +70,14 @@ def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
             "`pseudo_log_likelihood` sums over the states of each visible unit, which must be "
             f"finitely many. Received: {units}"
         )
-    x = ops.convert_to_tensor(x, dtype="float32")
-    check_matrix("x", x, number)
+    x = ops.cast(rbm.checked_visible(x, "x"), "float32")
     units.check_states("x", x)
     w, hb, vb = (ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb))
     if seed is None:
         return sum(
-            _sum_over_sites(rbm.hidden_units, tuple(map(tuple, states)))(x, w, hb, vb, starts)
+            _sum_over_sites(units, rbm.hidden_units, tuple(map(tuple, states)))(
+                x, w, hb, vb, starts
+            )
             for starts, states in _runs_of_equal_sites(units.sites(number))
         )
     return _pseudo_likelihood_of_one_site(rbm, np.asarray(x), np.random.default_rng(seed))
@@ -97,7 +100,7 @@ def _log_share(rises):
 
 
 @functools.lru_cache(maxsize=16)
-def _sum_over_sites(hidden_units, states):
+def _sum_over_sites(visible_units, hidden_units, states):
     """The compiled sum of log p(x_i | others) over sites that have these states."""
     states = np.float32(states)
     count, width = states.shape
@@ -106,16 +109,19 @@ def _sum_over_sites(hidden_units, states):
     def sum_over_sites(x, w, hb, vb, starts):
         logits = ops.matmul(x, w) + hb
         unchanged = ops.sum(hidden_units.log_normalizer(logits), axis=1)
+        measure = visible_units.log_measure(x)
 
         def add_site(i, total):
             columns = starts[i] + ops.arange(width)
             site, rows = ops.take(x, columns, axis=1), ops.take(w, columns, axis=0)
             rises = []
             for k in range(1, count):
-                change = _next_state(site, states, k) - site
+                other = _next_state(site, states, k)
+                change = other - site
                 moved = hidden_units.log_normalizer(logits + ops.matmul(change, rows))
                 biases = ops.matmul(change, ops.take(vb, columns, axis=0))
-                rises.append(unchanged - ops.sum(moved, axis=1) - biases)
+                log_m = visible_units.log_measure(ops.slice_update(x, (0, starts[i]), other))
+                rises.append(unchanged - ops.sum(moved, axis=1) - biases - (log_m - measure))
             return total + _log_share(rises)
 
         return ops.fori_loop(0, ops.shape(starts)[0], add_site, ops.zeros_like(unchanged))
@@ -177,7 +183,7 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
 
     check_machine(rbm, "chain_diagnostics")
     check_count("steps", steps, least=4)
-    v = rbm.visible_units.checked(ops.convert_to_tensor(v, dtype=rbm.vb.dtype))
+    v = rbm.checked_visible(v)
     check_count("number of chains in `v`", v.shape[0], least=2)
     _, free_energies = run_chains(rbm, v, steps, observe=rbm.free_energy)
     free_energies = free_energies.astype("float32")

@@ -10,6 +10,7 @@ from keras import ops
 
 from rbm_tutorial.backend import compiled_draws
 from rbm_tutorial.checks import check_count
+from rbm_tutorial.units import Bernoulli
 
 
 def tempered_gibbs_step(units, parameters, hidden_logits, beta, base, draws):
@@ -91,9 +92,13 @@ def denoise(rbm, noisy, flip_rate: float, steps: int = 100, burn_in: int = 20):
 
     Each bit of `noisy`, (batch, visible) in {0, 1}, was flipped with probability `flip_rate`. That
     adds (2 noisy - 1) log[(1 - r) / r] to the inputs of the visible units. The first `burn_in` of
-    `steps` are left out of the mean. → (batch, visible). Draws from the layer. Binary units only.
+    `steps` are left out of the mean. → (batch, visible). Draws from the layer.
+
+    Raises: `ValueError` for arguments out of range, and for other than binary visible units.
     """
     check_count("steps", steps)
+    if not isinstance(rbm.visible_units, Bernoulli):
+        raise ValueError(f"The visible units must be binary. Received: {rbm.visible_units}")
     if not 0 < flip_rate < 1 or not 0 <= burn_in < steps:
         raise ValueError(
             "`flip_rate` must lie between 0 and 1, and `burn_in` below `steps`. "
