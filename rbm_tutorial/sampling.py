@@ -52,14 +52,16 @@ def run_chains(rbm, v, steps: int, step=None, observe=None):
         rbm: the layer that draws.
         v: where the chains start, (chains, visible).
         steps: how often v → h → v.
-        step: another step v → v than `gibbs_step`; it draws from `rbm` alone.
+        step: another step v → v than `gibbs_step`, of visible or hidden states; it draws from `rbm`
+            alone.
         observe: a function of v; what it returns after each step is stacked.
 
     Returns: v, (chains, visible); with `observe` also a NumPy array (steps, …).
     Raises: `ValueError` for fewer than one step, and as the layer does.
     """
     check_count("steps", steps)
-    step, v = step or (lambda v: gibbs_step(rbm, v)), rbm.checked_visible(v)
+    if step is None:
+        step, v = lambda v: gibbs_step(rbm, v), rbm.checked_visible(v)
 
     def step_and_look(v):
         v = step(v)
@@ -84,6 +86,7 @@ def inpaint(rbm, v, known, steps: int):
 
     Returns: v, (chains, visible); after many steps a draw from p(v_unknown | v_known).
     """
+    v = rbm.checked_visible(v)
     return run_chains(rbm, v, steps, lambda v: ops.where(known, v, gibbs_step(rbm, v)))
 
 
