@@ -32,6 +32,7 @@ class FastFit(keras.Model):
         super().__init__(**kwargs)
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
+        self.traced_with = None
 
     def compile(self, optimizer=None, loss=None, *args, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default 16 updates run between two returns to Python.
@@ -178,7 +179,7 @@ class KeepState(keras.callbacks.Callback):
 
     def look_at(self, model):
         """Copy the variables as they are now."""
-        optimizer = model.optimizer.variables if model.optimizer else []
+        optimizer = model.optimizer.variables if model.compiled else []
         variables = [*model.variables, *optimizer, *model.metrics_variables]
         self.copies = [(variable, ops.copy(variable.value)) for variable in variables]
 

@@ -139,6 +139,15 @@ def sites(units, number):
     return [(np.array([[0.0], [1.0]]), np.zeros(2), 0.0)] * number
 
 
+def site_by_site(units, x):
+    """Each of the `sites`, and the columns of x, (rows, units), that are its own."""
+    first = 0
+    for site, log_m, log_step in sites(units, x.shape[1]):
+        last = first + site.shape[1]
+        yield site, log_m, log_step, x[:, first:last]
+        first = last
+
+
 def support(units, number):
     """Every state of a layer, (states, number), log m, (states,), and log of what each stands for.
 
@@ -190,6 +199,20 @@ def exact_of(rbm, beta=1.0, base=0.0):
     return enumerate_machine(*tempered, rbm.visible_units, rbm.hidden_units)
 
 
+def derivatives(function, parameters, step=1e-5):
+    """Central differences of a function of (w, hb, vb) in every number of them."""
+    gradients = [np.zeros(parameter.shape) for parameter in parameters]
+    for parameter, gradient in zip(parameters, gradients):
+        for index in np.ndindex(parameter.shape):
+            kept = parameter[index]
+            parameter[index] = kept + step
+            above = function(*parameters)
+            parameter[index] = kept - step
+            gradient[index] = (above - function(*parameters)) / (2 * step)
+            parameter[index] = kept
+    return gradients
+
+
 # ---------------------------------------------------------------- draws
 
 
@@ -199,9 +222,8 @@ EDGES = np.array([-np.inf, -3, -1.5, -0.5, 0.5, 1.5, 3, np.inf])  # of what real
 def cell_probabilities(units, logits):
     """Of rows of inputs, (rows, units): the probability of each state, or cell of real units."""
     logits = np.asarray(logits, "float64")
-    p, first = np.ones((len(logits), 1)), 0
-    for site, log_m, log_step in sites(units, logits.shape[1]):
-        of_site, first = logits[:, first : first + site.shape[1]], first + site.shape[1]
+    p = np.ones((len(logits), 1))
+    for site, log_m, log_step, of_site in site_by_site(units, logits):
         if log_step:
             p_site = np.diff(special.ndtr(EDGES - of_site), axis=1)
         else:
@@ -212,10 +234,8 @@ def cell_probabilities(units, logits):
 
 def cells(units, x):
     """The number of the state, or cell of real units, in which each row of x is."""
-    x = np.asarray(x, "float64")
-    number, first = np.zeros(len(x), int), 0
-    for site, _, log_step in sites(units, x.shape[1]):
-        of_site, first = x[:, first : first + site.shape[1]], first + site.shape[1]
+    number = np.zeros(len(x), int)
+    for site, _, log_step, of_site in site_by_site(units, np.asarray(x, "float64")):
         if log_step:
             number = number * (len(EDGES) - 1) + np.searchsorted(EDGES, of_site[:, 0]) - 1
         else:
@@ -248,9 +268,8 @@ def p_value(units, x, probabilities):
 
 def draw(units, logits, rng):
     """Draw a state for each row of inputs: NumPy's draws, for chains that start in the target."""
-    drawn, first = [], 0
-    for site, log_m, log_step in sites(units, logits.shape[1]):
-        of_site, first = logits[:, first : first + site.shape[1]], first + site.shape[1]
+    drawn = []
+    for site, log_m, log_step, of_site in site_by_site(units, logits):
         if log_step:
             drawn.append(rng.normal(of_site))
         else:

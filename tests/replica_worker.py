@@ -66,7 +66,7 @@ def uneven_batches(strategy):
 def some_epochs(strategy):
     model = compiled(strategy, 0.1, persistent_chains=6, centered=True)
     model.fit(EXAMPLES, batch_size=4, epochs=5, verbose=0, shuffle=False)
-    shared = [*model.rbm.weights, model.visible_offset, model.hidden_offset]
+    shared = [*model.rbm.weights, *model.offsets]
     return {
         "shared": [local_values(strategy, variable) for variable in shared],
         "chains": local_values(strategy, model.chains),

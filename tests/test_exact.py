@@ -9,6 +9,7 @@ from conftest import (
     MIXED,
     REAL,
     Binomial,
+    derivatives,
     each_pair,
     enumerate_machine,
     exact_of,
@@ -214,20 +215,6 @@ def test_a_gibbs_step_leaves_the_distribution_as_it_is(pair, beta):
 
 
 # ---------------------------------------------------------------- statistics
-
-
-def derivatives(function, parameters, step=1e-5):
-    """Central differences of a function of (w, hb, vb) in every number of them."""
-    gradients = [np.zeros(parameter.shape) for parameter in parameters]
-    for parameter, gradient in zip(parameters, gradients):
-        for index in np.ndindex(parameter.shape):
-            kept = parameter[index]
-            parameter[index] = kept + step
-            above = function(*parameters)
-            parameter[index] = kept - step
-            gradient[index] = (above - function(*parameters)) / (2 * step)
-            parameter[index] = kept
-    return gradients
 
 
 @each_pair_with_visible_states

@@ -42,9 +42,11 @@ def test_the_long_scripts_still_find_what_they_import():
 
 WITHOUT_TENSORFLOW = """
 import sys
-sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # importing them now fails
+for name in ("tensorflow", "tensorflow_datasets", "tf_keras", "importlib_resources", "sklearn"):
+    sys.modules[name] = None  # importing them now fails
 import numpy as np
 from rbm_tutorial import RBM, ContrastiveDivergence, bars_and_stripes, likelihood, load_mnist
+from rbm_tutorial import load_pretrained_rbm, plots, train_rbm
 
 x = bars_and_stripes(3)[0]
 rbm = RBM(6, seed=0)
@@ -56,7 +58,9 @@ log_z = likelihood.exact_log_partition(rbm)
 assert abs(likelihood.ais_log_partition(rbm, 100, 100).log_z - log_z) < 0.1
 assert np.isfinite(likelihood.pseudo_log_likelihood(rbm, x)).all()
 assert likelihood.chain_diagnostics(rbm, x[:4], 10).free_energies.shape == (10, 4)
-for needs_tensorflow in (lambda: rbm.cd_update(x), load_mnist):
+assert load_pretrained_rbm().forward(np.zeros((1, 784), "float32")).shape == (1, 500)
+plots.filters(rbm)
+for needs_tensorflow in (load_mnist, lambda: train_rbm(rbm, x), lambda: rbm.cd_update(x)):
     try:
         needs_tensorflow()
     except (ImportError, NotImplementedError) as error:
@@ -66,9 +70,9 @@ for needs_tensorflow in (lambda: rbm.cd_update(x), load_mnist):
 
 @pytest.mark.slow
 def test_runs_on_jax_without_tensorflow():
-    pytest.importorskip("jax")
-    errors = run_python(WITHOUT_TENSORFLOW, KERAS_BACKEND="jax").splitlines()
-    assert len(errors) == 2
+    """With no more than the packages that the README asks for there."""
+    errors = run_python(WITHOUT_TENSORFLOW, KERAS_BACKEND="jax", MPLBACKEND="agg").splitlines()
+    assert len(errors) == 3
     assert all("TensorFlow" in error for error in errors)
 
 
@@ -119,6 +123,24 @@ def test_every_imported_package_is_declared():
             for name in {name.split(".")[0] for name in names} - known:
                 providers = {d.lower().replace("_", "-") for d in distributions[name]}
                 assert providers & declared, f"{path.name} imports {name}"
+
+
+def test_the_lock_file_names_no_package_index():
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "--hash=sha256:" in lock
+    assert "://" not in lock
+    assert "index-url" not in lock
+
+
+def test_the_pythons_that_are_promised_are_the_same_everywhere():
+    promised = ["3.11", "3.12", "3.13"]
+    names = metadata.metadata("rbm_tutorial").get_all("Classifier")
+    assert [n.split(" :: ")[-1] for n in names if " :: Python :: 3." in n] == promised
+    sentence = f"Python {', '.join(promised[:-1])} or {promised[-1]}"
+    for page in ("README.md", "CONTRIBUTING.md", "Makefile"):
+        assert sentence in (ROOT / page).read_text(encoding="utf-8"), page
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert f"--python-version {promised[0]} " in lock
 
 
 def test_versions_agree():

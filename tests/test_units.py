@@ -17,6 +17,7 @@ from conftest import (
     machine,
     p_value,
     sharing_noise,
+    site_by_site,
     sites,
     support,
     warm,
@@ -70,11 +71,11 @@ def test_means_are_those_of_the_enumerated_states(units, number):
 
 @each_kind
 def test_log_normalizers_are_the_sums_over_the_states_of_each_site(units, number):
-    logits, expected, first = inputs(number), [], 0
-    for site, log_m, log_step in sites(units, number):
-        of_site, first = logits[:, first : first + site.shape[1]], first + site.shape[1]
-        expected.append(special.logsumexp(of_site @ site.T + log_m + log_step, axis=1))
-    log_z = units.log_normalizer(tensor(logits))
+    expected = [
+        special.logsumexp(of_site @ site.T + log_m + log_step, axis=1)
+        for site, log_m, log_step, of_site in site_by_site(units, inputs(number))
+    ]
+    log_z = units.log_normalizer(tensor(inputs(number)))
     np.testing.assert_allclose(log_z, np.transpose(expected), rtol=1e-5, atol=1e-5)
 
 

@@ -6,24 +6,26 @@ import pytest
 import tensorflow as tf
 from conftest import (
     REFUSED_WHEN_COMPILED,
-    enumerate_machine,
+    Given,
+    assert_equal_weights,
+    exact_of,
+    exact_samples,
     only_tensorflow,
     parameters_of,
     states,
 )
-from test_stack import (
-    down_tables,
-    exact_bound,
-    labeled_network,
-    network,
-    up_tables,
-)
+from networks import down_tables, exact_bound, labeled_network, network, up_tables
 
-from rbm_tutorial import RBM, bars_and_stripes
+from rbm_tutorial import (
+    RBM,
+    DeepBeliefNetwork,
+    LabeledRBM,
+    WakeSleep,
+    bars_and_stripes,
+    train_stack,
+)
 from rbm_tutorial import wake_sleep as module
-from rbm_tutorial.labeled import LabeledRBM
-from rbm_tutorial.greedy import train_stack
-from rbm_tutorial.wake_sleep import WakeSleep
+from rbm_tutorial.negatives import DataChains, PersistentChains
 
 DATA = states(4)[[3, 3, 9, 14]]
 P_DATA = np.bincount([3, 3, 9, 14], minlength=16) / 4
@@ -51,7 +53,7 @@ def exact_gradients(dbn, top_steps):
             "w_rec": rbm.w_rec, "w_gen": rbm.w_gen, "hb": rbm.hb, "vb": rbm.vb,
         }.items()
     }  # fmt: skip
-    top = enumerate_machine(*parameters_of(dbn.top))
+    top = exact_of(dbn.top)
     ups, downs = up_tables(dbn), down_tables(dbn)
     at_top = P_DATA @ ups[0] @ ups[1]
     dream_top = top.p_v
@@ -80,15 +82,23 @@ def exact_gradients(dbn, top_steps):
     return {name: value.numpy() for name, value in gradients.items() if value is not None}
 
 
-def equilibrium(rbm, chains, seed):
-    p = enumerate_machine(*parameters_of(rbm)).p_v
-    rng = np.random.default_rng(seed)
-    return states(rbm.number_visible_units)[rng.choice(len(p), chains, p=p)]
+class DreamsOfDreams(DeepBeliefNetwork):
+    """Wrong: what is generated is compared with what was generated, never with the data."""
+
+    def sample_up(self, x):
+        return self.sample_down(super().sample_up(x)[-1])
 
 
-def standard_scores(persistent, repeats=40):
+class SelfRecognizing(DeepBeliefNetwork):
+    """Wrong: recognition learns from the states that recognition drew."""
+
+    def sample_down(self, h):
+        return self.sample_up(super().sample_down(h)[0])
+
+
+def standard_scores(persistent=False, kind=DeepBeliefNetwork, repeats=40):
     """Of the mean update from `repeats` batches against the exact gradients, for each parameter."""
-    dbn = network()
+    dbn = network(kind=kind)
     dbn.top.cd_steps = 2
     model = WakeSleep(dbn, persistent_chains=2000 if persistent else 0)
     model.compile(keras.optimizers.SGD(1.0))
@@ -102,7 +112,7 @@ def standard_scores(persistent, repeats=40):
         for depth, seed in enumerate(seeds):
             seed.assign([100 * repeat + depth, 0])
         if persistent:
-            model.chains.assign(equilibrium(dbn.top, 2000, repeat))
+            model.chains.assign(exact_samples(exact_of(dbn.top), 2000, repeat))
         before = named_weights(dbn)
         model.fit(x, batch_size=len(x), shuffle=False, verbose=0)
         for name, value in named_weights(dbn).items():
@@ -131,38 +141,24 @@ def test_updates_have_the_exact_gradients_for_their_expectation(persistent):
     assert max(scores.values()) < 6, scores
 
 
-def no_data_term(rbm, below, above):
-    """Wrong: what is generated is compared with what was generated, never with the data."""
-    return generation_cost(rbm, rbm.sample_v(above), above)
-
-
-def one_pass_for_both(rbm, below, above):
-    """Wrong: recognition learns from the states that recognition drew."""
-    return recognition_cost(rbm, below, rbm.sample_h(below))
-
-
-generation_cost, recognition_cost = module.generation_cost, module.recognition_cost
-
-
-def test_an_update_without_data_fails_the_same_test(monkeypatch):
-    monkeypatch.setattr(module, "generation_cost", no_data_term)
-    scores = standard_scores(persistent=False)
+def test_an_update_without_data_fails_the_same_test():
+    scores = standard_scores(kind=DreamsOfDreams)
     assert min(scores["0 w_gen"], scores["1 w_gen"]) > 20
     assert max(scores["0 w_rec"], scores["2 w_rec"]) < 6
 
 
-def test_recognition_that_learns_from_itself_fails_the_same_test(monkeypatch):
-    monkeypatch.setattr(module, "recognition_cost", one_pass_for_both)
-    scores = standard_scores(persistent=False)
+def test_recognition_that_learns_from_itself_fails_the_same_test():
+    scores = standard_scores(kind=SelfRecognizing)
     assert min(scores["0 w_rec"], scores["1 w_rec"]) > 20
+    assert max(scores["0 w_gen"], scores["2 w_rec"]) < 6
 
 
-def bound_after_training(persistent=0, epochs=100):
+def bound_after_training(persistent=0, kind=DeepBeliefNetwork, epochs=100):
     """The exact bound on bars and stripes of 2×2 pixels, before and after 3,000 updates."""
     x, frequencies = bars_and_stripes(2)
     x = np.repeat(x, np.round(12 * frequencies).astype(int), axis=0)
     numbers = (x @ [8, 4, 2, 1]).astype(int)
-    dbn = network((4, 6, 4, 3), scale=0.1)
+    dbn = network((4, 6, 4, 3), scale=0.1, kind=kind)
     model = WakeSleep(dbn, persistent_chains=persistent)
     schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 30 * epochs, 0.0)
     model.compile(keras.optimizers.SGD(schedule))
@@ -179,10 +175,59 @@ def test_the_exact_bound_rises(persistent):
     assert after > before + 0.3
 
 
-def test_without_data_the_bound_does_not_rise(monkeypatch):
-    monkeypatch.setattr(module, "generation_cost", no_data_term)
-    before, after = bound_after_training()
+def test_without_data_the_bound_does_not_rise():
+    before, after = bound_after_training(kind=DreamsOfDreams)
     assert after < before + 0.05
+
+
+# ---------------------------------------------------------------- the top, and its rate
+
+
+def test_the_top_goes_along_the_statistics_of_its_states_less_those_of_the_chains():
+    """The same `contrast_with_model` as in `ContrastiveDivergence`, of what comes up from x."""
+    dbn, twin = network(), network()
+    v_k = states(3)[[1, 2, 2, 7, 0]]
+    model = WakeSleep(dbn, negatives=Given(v_k))
+    model.compile(keras.optimizers.SGD(1.0))
+    model.fit(DATA, verbose=0, shuffle=False)
+    at_top = np.asarray(twin.sample_up(DATA)[-1])
+    w, hb, vb = parameters_of(twin.top)
+
+    def statistics(v):
+        h = 1 / (1 + np.exp(-(v @ w + hb)))
+        return v.T @ h / len(v), h.mean(axis=0), v.mean(axis=0)
+
+    after = parameters_of(dbn.top)
+    for old, new, data, chains in zip((w, hb, vb), after, statistics(at_top), statistics(v_k)):
+        np.testing.assert_allclose(new - old, data - chains, atol=1e-5)
+
+
+def test_without_an_optimizer_it_is_gradient_descent_at_the_rate_of_the_top():
+    first, second = (WakeSleep(network()) for _ in range(2))
+    first.dbn.top.learning_rate = 0.03
+    first.compile()
+    assert type(first.optimizer) is keras.optimizers.SGD
+    second.compile(keras.optimizers.SGD(0.03))
+    for model in (first, second):
+        model.fit(DATA, epochs=2, verbose=0, shuffle=False)
+    assert_equal_weights(first, second)
+
+
+def test_the_top_has_negatives_of_any_kind():
+    chains = WakeSleep(network(), negatives=PersistentChains(7))
+    chains.compile()
+    chains.fit(DATA, verbose=0)
+    assert chains.chains.shape == (7, 3)
+    with pytest.raises(ValueError, match="give one of them"):
+        WakeSleep(network(), persistent_chains=7, negatives=DataChains())
+
+
+def test_an_old_configuration_still_loads():
+    config = WakeSleep(network(), persistent_chains=3).get_config()
+    assert WakeSleep.from_config(config).negatives.number == 3
+    old = {**config, "persistent_chains": 3}
+    del old["negatives"]
+    assert WakeSleep.from_config(old).negatives.number == 3
 
 
 # ---------------------------------------------------------------- with labels, and contracts
@@ -282,7 +327,7 @@ def test_weights_change_after_all_draws_that_use_them(persistent):
 
 @only_tensorflow
 def test_without_order_some_weights_may_change_too_early(monkeypatch):
-    monkeypatch.setattr(module, "after", lambda first, x: x)
+    monkeypatch.setattr(module, "wait_for", lambda first, x: x)
     assert len(reads_that_may_come_too_late(5)) == 4  # w_gen and vb of two layers
 
 

@@ -1,0 +1,80 @@
+"""The exact oracle of networks: 4, 3, 3 and 2 binary units, every state, in NumPy and float64."""
+
+import itertools
+
+import numpy as np
+from conftest import BINARY, cell_probabilities, exact_of, machine, parameters_of, states
+
+from rbm_tutorial import DeepBeliefNetwork, LabeledRBM
+
+
+def network(sizes=(4, 3, 3, 2), scale=1.0, kind=DeepBeliefNetwork):
+    """Layers with unrelated recognition and generative weights, and a tied top."""
+    pairs = list(itertools.pairwise(sizes))
+    rbms = [machine(below, above, scale, seed) for seed, (below, above) in enumerate(pairs)]
+    rng = np.random.default_rng(9)
+    lower = [rbm.untie() for rbm in rbms[:-1]]
+    for rbm in lower:
+        rbm.w_gen.assign(rng.normal(scale=scale, size=rbm.w_gen.shape))
+    return kind([*lower, rbms[-1]])
+
+
+def labeled_network():
+    """The same below a top that sees labels of four classes."""
+    top = LabeledRBM(2, number_classes=4, seed=2)
+    top.build([7])
+    rng = np.random.default_rng(3)
+    for parameter in (top.w_rec, top.hb, top.vb):
+        parameter.assign(rng.normal(scale=4.0, size=parameter.shape))
+    return DeepBeliefNetwork([*network().lower, top])
+
+
+def transposed(rbm):
+    """An RBM whose visible units are the hidden ones of `rbm`: the same distribution."""
+    top = machine(rbm.number_hidden_units, rbm.number_visible_units, seed=1)
+    w, hb, vb = parameters_of(rbm)
+    for parameter, value in zip((top.w_rec, top.hb, top.vb), (w.T, vb, hb)):
+        parameter.assign(value)
+    return top
+
+
+def table(w, bias):
+    """Probability of every state of one layer given every state of another: (from, to)."""
+    w, bias = np.asarray(w, "float64"), np.asarray(bias, "float64")
+    return cell_probabilities(BINARY, states(len(w)) @ w + bias)
+
+
+def up_tables(dbn):
+    """q(hˡ | hˡ⁻¹) of every pair of states."""
+    return [table(rbm.w_rec, rbm.hb) for rbm in dbn.lower]
+
+
+def down_tables(dbn):
+    """p(hˡ⁻¹ | hˡ) of every pair of states, rows hˡ."""
+    return [table(rbm.w_gen, rbm.vb) for rbm in dbn.lower]
+
+
+def exact_p_v(dbn):
+    """p(v), (2^visible,)."""
+    p = exact_of(dbn.top).p_v
+    for down in reversed(down_tables(dbn)):
+        p = p @ down
+    return p
+
+
+def exact_given_label(dbn, label):
+    """p(v | y) of a `labeled_network`, (16,)."""
+    top = exact_of(dbn.top)
+    p = top.p_v[top.v[:, label - 4] == 1]
+    p = p / p.sum()
+    for down in reversed(down_tables(dbn)):
+        p = p @ down
+    return p
+
+
+def exact_bound(dbn):
+    """E_q[log p(v, h) - log q(h | v)] of every v, from the top down: the bound on log p(hˡ)."""
+    bound = np.log(exact_of(dbn.top).p_v)
+    for q, down in zip(reversed(up_tables(dbn)), reversed(down_tables(dbn))):
+        bound = np.sum(q * (bound + np.log(down.T) - np.log(q)), axis=1)
+    return bound
