@@ -18,7 +18,7 @@ NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 PAGES = [ROOT / "index.md", *sorted((ROOT / "chapters").glob("*.md")), *NOTEBOOKS]
 
 # Chapters that still mark checked cells by a comment and show results as booleans; to be emptied.
-MOVING = {"08_likelihood", "09_stacking", "10_scaling", "appendix_source"}
+MOVING = {"06_training", "07_visualization", "09_stacking", "10_scaling", "appendix_source"}
 
 
 def each(paths):
@@ -79,12 +79,12 @@ def text(path):
 
 
 def functions(path):
-    """Functions that the code cells define, but `__init__` and its like; magics are no Python."""
+    """Functions that the code cells define; methods may share a name. Magics are no Python."""
     for cell in cells(path, "code"):
         code = re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE)
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
-                yield node.name
+        nodes = list(ast.walk(ast.parse(code)))
+        methods = {m for node in nodes if isinstance(node, ast.ClassDef) for m in node.body}
+        yield from (n.name for n in nodes if isinstance(n, ast.FunctionDef) and n not in methods)
 
 
 @every_notebook
