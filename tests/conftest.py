@@ -38,8 +38,7 @@ class Binomial:
         return 2 * keras.ops.sigmoid(logits)
 
     def sample(self, logits, uniform):
-        first, second = (Bernoulli().sample(logits, uniform) for _ in range(2))
-        return first + second
+        return sum(Bernoulli().sample(logits, uniform) for _ in range(2))
 
     def log_normalizer(self, logits):
         return 2 * keras.ops.softplus(logits)
@@ -61,8 +60,7 @@ class Binomial:
 
 
 BINARY, CLASSES, REAL = Bernoulli(), Categorical(3), Gaussian()
-LABELS = Beside(BINARY, CLASSES, 3)  # pixels and a label of three classes
-MIXED = Beside(BINARY, REAL, 1)
+LABELS, MIXED = Beside(BINARY, CLASSES, 3), Beside(BINARY, REAL, 1)  # pixels and a label or number
 PAIRS = {  # visible units and their number, hidden units and their number
     "binary, binary": (BINARY, 4, BINARY, 3),
     "binary, classes": (BINARY, 4, CLASSES, 6),
@@ -117,7 +115,7 @@ def parameters_of(rbm):
 # ---------------------------------------------------------------- every state
 
 
-STEP = 0.5  # of the grid of a real unit; errors of sums over normal densities are below 1e-30
+STEP = 0.5  # of a real unit's grid, on which sums over normal densities err by less than 1e-30
 GRID = np.arange(-14, 14 + STEP, STEP)[:, None]
 
 
@@ -173,23 +171,13 @@ def enumerate_machine(w, hb, vb, visible_units=BINARY, hidden_units=BINARY):
     log_z = special.logsumexp(log_weight)
     joint = np.exp(log_weight - log_z)
     p_v, p_h = joint.sum(axis=1), joint.sum(axis=0)
-    return SimpleNamespace(
-        w=w,
-        hb=hb,
-        vb=vb,
-        visible_units=visible_units,
-        hidden_units=hidden_units,
-        v=v,
-        h=h,
-        energy=energy,
-        free_energy=volume_v - special.logsumexp(log_weight, axis=1),
-        log_z=log_z,
-        joint=joint,
-        p_v=p_v,
-        p_h=p_h,
-        mean_h_given_v=joint @ h / p_v[:, None],
-        mean_v_given_h=joint.T @ v / p_h[:, None],
-    )
+    exact = SimpleNamespace(visible_units=visible_units, hidden_units=hidden_units)
+    exact.w, exact.hb, exact.vb, exact.v, exact.h, exact.energy = w, hb, vb, v, h, energy
+    exact.log_z, exact.joint, exact.p_v, exact.p_h = log_z, joint, p_v, p_h
+    exact.free_energy = volume_v - special.logsumexp(log_weight, axis=1)
+    exact.mean_h_given_v = joint @ h / p_v[:, None]
+    exact.mean_v_given_h = joint.T @ v / p_h[:, None]
+    return exact
 
 
 def exact_of(rbm, beta=1.0, base=0.0):
