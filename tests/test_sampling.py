@@ -4,6 +4,8 @@ The target is enumerated and the starts are exact draws from it, so that nothing
 each sampler stands a wrong one whose chains leave.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -41,29 +43,28 @@ def tensor(x):
     return keras.ops.convert_to_tensor(x, "float32")
 
 
-def with_types(pair, change):
-    """The pair with its visible units changed, as by `warm`."""
-    visible_units, *others = pair
-    return change(visible_units), *others
-
-
 # ---------------------------------------------------------------- one step at any temperature
 
 
-def after_tempered_steps(rbm, v, beta, base, steps=3, seed=0):
-    """v, (chains, visible), so many compiled steps at inverse temperature β later."""
-    units = rbm.visible_units, rbm.hidden_units
-    parameters = [tensor(parameter) for parameter in parameters_of(rbm)]
+@functools.lru_cache
+def compiled_step(units):
+    """One compiled step of these types of units, for any temperature and parameters."""
 
     @compiled
-    def step(v, beta, base, seed):
+    def step(v, beta, base, seed, *parameters):
         logits = keras.ops.matmul(v, parameters[0]) + parameters[1]
         draws = uniform_stream(seed), uniform_stream(-seed)
         return tempered_gibbs_step(units, parameters, logits, beta, base, draws)
 
-    v = tensor(v)
+    return step
+
+
+def after_tempered_steps(rbm, v, beta, base, steps=3):
+    """v, (chains, visible), so many steps at inverse temperature β later."""
+    v, beta, base, *parameters = (tensor(x) for x in (v, beta, base, *parameters_of(rbm)))
     for number in range(1, steps + 1):
-        v = step(v, tensor(beta), tensor(base), np.array([seed, number]))
+        seed = np.array([0, number])
+        v = compiled_step((rbm.visible_units, rbm.hidden_units))(v, beta, base, seed, *parameters)
     return np.asarray(v)
 
 
@@ -115,7 +116,8 @@ def test_chains_that_start_in_the_target_do_not_drift(pair):
 @each_pair("binary, binary", "classes, real", "real, binary", "labels, binary", "mixed, binary")
 def test_chains_of_a_warm_sampler_leave_the_target(pair):
     exact = exact_of(machine_of(pair))
-    v = run_chains(machine_of(with_types(pair, warm)), exact_samples(exact, 4 * CHAINS), 3)
+    visible_units, *others = pair
+    v = run_chains(machine_of((warm(visible_units), *others)), exact_samples(exact, 4 * CHAINS), 3)
     assert p_value(pair[0], v, visible_cells(exact)) < 1e-9
 
 
