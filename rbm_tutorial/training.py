@@ -92,8 +92,8 @@ class Contrast(NamedTuple):
 def contrast_with_model(rbm, x, negatives, offsets=()):
     """Contrast a batch, (batch, visible), with samples of the model: → `Contrast`.
 
-    With `offsets`, variables of the mean visible and the mean hidden unit, the gradient is
-    centered. Draws random numbers, and moves chains and offsets.
+    With `offsets`, those of `offset_variables`, the gradient is centered. Draws random numbers, and
+    moves chains and offsets.
     """
     logits = rbm.hidden_logits(x)
     v_k = negatives.draw(rbm, x, logits)
@@ -158,7 +158,7 @@ class ContrastiveDivergence(FastFit):
 
     Attributes:
         chains: states of the persistent chains, (chains, visible).
-        offsets: of the centered gradient, (visible,) and (hidden,).
+        offsets: of the centered gradient, (visible,) and (hidden,), and the number of batches.
 
     `compile` without an optimizer takes `SGD(rbm.learning_rate)`. `fit` and `evaluate` take x, an
     array or `tf.data.Dataset` of (batch, visible) in [0, 1] without targets, and report per-example
