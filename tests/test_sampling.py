@@ -105,7 +105,7 @@ def test_each_chain_may_have_a_temperature_of_its_own():
 # ---------------------------------------------------------------- chains
 
 
-@each_pair()
+@each_pair("binary, binary", "real, binary", "labels, mixed")
 def test_chains_that_start_in_the_target_do_not_drift(pair):
     rbm = machine_of(pair)
     exact = exact_of(rbm)
@@ -113,7 +113,7 @@ def test_chains_that_start_in_the_target_do_not_drift(pair):
     assert p_value(pair[0], v, visible_cells(exact)) > 1e-3
 
 
-@each_pair("binary, binary", "classes, real", "real, binary", "labels, binary", "mixed, binary")
+@each_pair("binary, binary", "real, binary", "labels, mixed")
 def test_chains_of_a_warm_sampler_leave_the_target(pair):
     exact = exact_of(machine_of(pair))
     visible_units, *others = pair
@@ -149,7 +149,7 @@ def test_chains_may_take_other_steps(rbm, exact):
     np.testing.assert_array_equal(v, expected)
 
 
-@each_pair("binary, binary", "labels, binary", "mixed, binary", "binomial, binary")
+@each_pair("binary, binary", "labels, binary")
 def test_independent_units_follow_the_visible_biases_alone(pair):
     """Whatever the weights are; chains that know these follow another distribution."""
     rbm = machine_of(pair)
@@ -176,7 +176,7 @@ KNOWN = np.array([True, False, True, False])
 
 def test_known_units_stay_and_the_others_stay_in_the_target(rbm, exact):
     """Chains that start at draws of all units: their joint distribution does not change."""
-    start = exact_samples(exact, 4 * CHAINS)
+    start = exact_samples(exact, 4 * CHAINS, seed=1)
     v = np.asarray(inpaint(rbm, start, KNOWN, 3))
     np.testing.assert_array_equal(v[:, KNOWN], start[:, KNOWN])
     assert np.mean(v[:, ~KNOWN] != start[:, ~KNOWN]) > 0.2
