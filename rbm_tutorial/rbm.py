@@ -31,7 +31,8 @@ from rbm_tutorial.units import Bernoulli, check_normalizable
 class RBM(keras.layers.Layer):
     """p(v, h) = m(v) m(h) exp(-E(v, h)) / Z  with  E(v, h) = -vb·v - hb·h - v·w_rec·h.
 
-    The units are binary unless types of `units` say otherwise; then m = 1.
+    The units are binary, with m = 1, unless types of `units` say otherwise; of those, read ⟨h | v⟩
+    for p(h=1 | v) and ⟨v | h⟩ for p(v=1 | h) below.
 
     Args:
         number_hidden_units: number of hidden units.
@@ -120,17 +121,11 @@ class RBM(keras.layers.Layer):
         return self.hidden_units.mean(self.hidden_logits(v)) if training else self.forward(v)
 
     def forward(self, v):
-        """p(h=1 | v) = σ(v·w_rec + hb): (batch, visible) in [0, 1] → (batch, hidden).
-
-        For other than binary hidden units their mean given v.
-        """
+        """p(h=1 | v) = σ(v·w_rec + hb): (batch, visible) in [0, 1] → (batch, hidden)."""
         return self.hidden_units.mean(self.hidden_logits(self.checked_visible(v)))
 
     def reverse(self, h):
-        """p(v=1 | h) = σ(h·w_gen + vb): (batch, hidden) in [0, 1] → (batch, visible).
-
-        For other than binary visible units their mean given h.
-        """
+        """p(v=1 | h) = σ(h·w_gen + vb): (batch, hidden) in [0, 1] → (batch, visible)."""
         return self.visible_units.mean(self.visible_logits(self.checked_hidden(h)))
 
     def hidden_logits(self, v):
@@ -182,8 +177,7 @@ class RBM(keras.layers.Layer):
         """F(v) = -log Σ_h exp(-E(v, h)) = -vb·v - Σ_j softplus(v·w_rec + hb)_j: → (batch,) nats.
 
         log p(v) = -F(v) - log Z. Of any units -vb·v - log m(v) - Σ_j log Z(v·w_rec + hb)_j, and for
-        real h the sum is an integral. `hidden_logits`, where known, save a product
-        and the check of v.
+        real h the sum is an integral. `hidden_logits`, where known, save a product and v's check.
         Raises: `ValueError` on an untied layer, which has no energy.
         """
         check_tied(self, "free_energy")
