@@ -24,6 +24,7 @@ DISCRETE = (
     "classes, real",
     "labels, binary",
     "labels, mixed",
+    "binomial, binary",
 )
 
 
@@ -90,19 +91,25 @@ def test_pseudo_likelihood_of_all_sites_is_that_of_brute_force(pair):
     np.testing.assert_allclose(pseudo_log_likelihood(rbm, exact.v), expected, atol=2e-5)
 
 
-@each_pair("binary, binary", "labels, binary")
+@each_pair("binary, binary", "labels, binary", "binomial, binary")
 def test_stochastic_pseudo_likelihood_is_unbiased_and_draws_a_site_for_each_example(pair):
     rbm = machine_of(pair)
     exact = exact_of(rbm)
     terms = brute_force_terms(exact)
-    terms *= terms.shape[1]
-    estimates = np.array([pseudo_log_likelihood(rbm, exact.v, seed=s) for s in range(300)])
-    distance = abs(estimates[:, :, None] - terms)
+    number, repeats = terms.shape[1], 400
+    estimates = np.asarray(pseudo_log_likelihood(rbm, np.repeat(exact.v, repeats, axis=0), seed=3))
+    estimates = estimates.reshape(-1, repeats)
+    distance = abs(estimates[:, :, None] - number * terms[:, None])
     assert distance.min(axis=2).max() < 1e-3  # each is the term of one site
     chosen = distance.argmin(axis=2)
-    assert np.mean(chosen[:, 0] == chosen[:, 1]) < 0.5  # not the same site for the whole batch
-    standard_error = terms.std(axis=1) / np.sqrt(300)
-    assert np.all(abs(estimates.mean(axis=0) - terms.mean(axis=1)) < 5 * standard_error + 1e-3)
+    assert 0.5 / number < np.mean(chosen[:, 0::2] == chosen[:, 1::2]) < 1.5 / number
+
+    def standard_scores(factor):
+        error = number * terms.std(axis=1) / np.sqrt(repeats)
+        return abs((factor * estimates).mean(axis=1) - terms.sum(axis=1)) / error
+
+    assert standard_scores(1).max() < 5
+    assert standard_scores((number + 1) / number).max() > 7  # as if there were one site more
 
 
 @each_pair("real, binary", "mixed, binary")
