@@ -128,6 +128,7 @@ def test_a_further_layer_raises_the_exact_bound():
     assert p_data @ np.log(exact_p_v(after)) > p_data @ exact_bound(after)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_bit_for_bit(tmp_path):
     def run(epochs, directory):
         def backup(rbm):
@@ -158,6 +159,7 @@ def test_layers_of_equal_seed_start_from_weights_of_their_own():
     assert abs(np.corrcoef(np.ravel(rbms[0].w_rec), np.ravel(rbms[1].w_rec))[0, 1]) < 5 / 9
 
 
+@pytest.mark.slow
 def test_a_top_that_sees_labels_learns_them():
     """Labels tell bars from stripes."""
     labels = np.array([int(np.ptp(image.reshape(3, 3), axis=0).max() == 0) for image in X])
@@ -190,6 +192,7 @@ def test_images_may_come_in_batches_of_a_data_set():
     assert_equal_stacks(expected, train_stack(batches, two_layers(), epochs=1, verbose=0))
 
 
+@pytest.mark.slow
 def test_validation_reports_on_every_layer_and_changes_nothing():
     labels, logs = np.arange(14) % 2, []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, seen: logs.append(seen))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import rbm_tutorial
 from rbm_tutorial import as_arrays, binarize, load_mnist, load_pretrained_rbm
@@ -10,6 +11,7 @@ from rbm_tutorial.likelihood import ais_log_partition, log_likelihood
 from rbm_tutorial.results import stored_result
 
 
+@pytest.mark.slow
 def test_the_shipped_weights_have_the_committed_likelihood():
     """On 2,000 bundled test digits, with the committed log Z."""
     committed = stored_result("likelihood_pretrained")
@@ -19,6 +21,7 @@ def test_the_shipped_weights_have_the_committed_likelihood():
     assert abs(per_image.mean() - committed["test"]["log_likelihood"]["ais"]) < 4 * error
 
 
+@pytest.mark.slow
 def test_a_short_annealing_agrees_with_the_committed_log_partition():
     committed = stored_result("likelihood_pretrained")["ais"]["log_z"]
     base_rate = as_arrays(load_mnist()[0])[0].mean(axis=0)

@@ -10,7 +10,6 @@ from conftest import (
     assert_equal_weights,
     exact_of,
     exact_samples,
-    only_tensorflow,
     parameters_of,
     states,
 )
@@ -24,7 +23,6 @@ from rbm_tutorial import (
     bars_and_stripes,
     train_stack,
 )
-from rbm_tutorial import wake_sleep as module
 from rbm_tutorial.negatives import DataChains, PersistentChains
 
 DATA = states(4)[[3, 3, 9, 14]]
@@ -135,18 +133,21 @@ def named_weights(dbn):
     return named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True], ids=["up-down", "wake-sleep"])
 def test_updates_have_the_exact_gradients_for_their_expectation(persistent):
     scores = standard_scores(persistent)
     assert max(scores.values()) < 6, scores
 
 
+@pytest.mark.slow
 def test_an_update_without_data_fails_the_same_test():
     scores = standard_scores(kind=DreamsOfDreams)
     assert min(scores["0 w_gen"], scores["1 w_gen"]) > 20
     assert max(scores["0 w_rec"], scores["2 w_rec"]) < 6
 
 
+@pytest.mark.slow
 def test_recognition_that_learns_from_itself_fails_the_same_test():
     scores = standard_scores(kind=SelfRecognizing)
     assert min(scores["0 w_rec"], scores["1 w_rec"]) > 20
@@ -168,6 +169,7 @@ def bound_after_training(persistent=0, kind=DeepBeliefNetwork, epochs=100):
     return before, exact_bound(dbn)[numbers].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [0, 200])
 def test_the_exact_bound_rises(persistent):
     before, after = bound_after_training(persistent=persistent)
@@ -175,6 +177,7 @@ def test_the_exact_bound_rises(persistent):
     assert after > before + 0.3
 
 
+@pytest.mark.slow
 def test_without_data_the_bound_does_not_rise():
     before, after = bound_after_training(kind=DreamsOfDreams)
     assert after < before + 0.05
@@ -233,6 +236,7 @@ def test_an_old_configuration_still_loads():
 # ---------------------------------------------------------------- with labels, and contracts
 
 
+@pytest.mark.slow
 def test_learns_labels_and_reports_accuracy():
     """Labels are the number of the only pixel that is on, of four."""
     labels = np.random.default_rng(0).integers(4, size=400)
@@ -266,6 +270,7 @@ def test_evaluation_draws_nothing_and_reports_the_cost_of_a_pass_of_probabilitie
         np.testing.assert_array_equal(rbm.seed_generator.state, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [0, 5])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, persistent):
     whole, half = (WakeSleep(network(), persistent) for _ in range(2))
@@ -283,52 +288,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, persistent):
 
     for ours, theirs in zip(state(whole), state(resumed), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def sources(tensor):
-    """All operations that `tensor` needs; of an IdentityN, which is not kept whole, one."""
-    found, todo = set(), [tensor]
-    while todo:
-        tensor = todo.pop()
-        op = tensor.op
-        if op.type == "IdentityN":
-            todo.append(op.inputs[tensor.value_index])
-        elif op not in found:
-            found.add(op)
-            todo += [*op.inputs, *(x for before in op.control_inputs for x in before.outputs)]
-    return found
-
-
-def reads_that_may_come_too_late(persistent):
-    """Reads of weights for some draw for which the update of these weights does not wait."""
-    model = WakeSleep(network(), persistent)
-    model.compile(keras.optimizers.SGD(0.1))
-    model.build((None, 4))
-    model.optimizer.build(model.trainable_variables)
-    step = tf.function(model.train_step).get_concrete_function(tf.constant(DATA, "float32"))
-    ops = step.graph.get_operations()
-    draws = [op.outputs[0] for op in ops if op.type == "Less"]  # u < p
-    updates = [op for op in ops if op.type == "AssignSubVariableOp"]
-    assert len(draws) == 6 and len(updates) == len(model.trainable_variables)
-    reads = [op for op in set().union(*map(sources, draws)) if op.type == "ReadVariableOp"]
-    return [
-        read.name
-        for update in updates
-        for read in reads
-        if read.inputs[0] is update.inputs[0] and read not in sources(update.inputs[1])
-    ]
-
-
-@only_tensorflow
-@pytest.mark.parametrize("persistent", [0, 5])
-def test_weights_change_after_all_draws_that_use_them(persistent):
-    assert reads_that_may_come_too_late(persistent) == []
-
-
-@only_tensorflow
-def test_without_order_some_weights_may_change_too_early(monkeypatch):
-    monkeypatch.setattr(module, "wait_for", lambda first, x: x)
-    assert len(reads_that_may_come_too_late(5)) == 4  # w_gen and vb of two layers
 
 
 def test_refuses_what_does_not_fit():
