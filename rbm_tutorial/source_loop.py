@@ -33,9 +33,15 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
     """Batch the images of a data set or of an array, (batch, visible), in a new order each epoch.
 
     The arguments are those of `train_rbm`; the order of each epoch depends on `seed`.
-    Raises: `ValueError` for empty or infinite data.
+    Raises: `ValueError` for empty or infinite data, `ImportError` without TensorFlow.
     """
-    import tensorflow as tf
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(
+            "`train_rbm` makes its batches with TensorFlow, on any Keras backend: install it, or pass "
+            "arrays to `fit` of `ContrastiveDivergence`."
+        ) from error
 
     check_ends("data", data)
     if is_dataset(data):

@@ -47,8 +47,8 @@ def tensor(x):
 
 
 @functools.lru_cache
-def compiled_step(units):
-    """One compiled step of these types of units, for any temperature and parameters."""
+def compiled_step(units, rank):
+    """One compiled step of these types of units, for temperatures of this rank: 0, or 2 of rows."""
 
     @compiled
     def step(v, beta, base, seed, *parameters):
@@ -64,7 +64,8 @@ def after_tempered_steps(rbm, v, beta, base, steps=3):
     v, beta, base, *parameters = (tensor(x) for x in (v, beta, base, *parameters_of(rbm)))
     for number in range(1, steps + 1):
         seed = np.array([0, number])
-        v = compiled_step((rbm.visible_units, rbm.hidden_units))(v, beta, base, seed, *parameters)
+        step = compiled_step((rbm.visible_units, rbm.hidden_units), len(beta.shape))
+        v = step(v, beta, base, seed, *parameters)
     return np.asarray(v)
 
 
