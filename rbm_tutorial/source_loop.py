@@ -39,8 +39,8 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
         import tensorflow as tf
     except ImportError as error:
         raise ImportError(
-            "`train_rbm` makes its batches with TensorFlow, on any Keras backend: install it, or pass "
-            "arrays to `fit` of `ContrastiveDivergence`."
+            "`train_rbm` makes its batches with TensorFlow, on any Keras backend: install it, or "
+            "pass arrays to `fit` of `ContrastiveDivergence`."
         ) from error
 
     check_ends("data", data)
