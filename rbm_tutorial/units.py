@@ -4,7 +4,8 @@ A unit with input l is in state x with probability m(x) exp(x·l) / Z(l). An RBM
 visible and one of hidden units, and asks of either only what stands here; everything else about a
 machine (energies, gradients, annealing, exact sums) is the same for all of them.
 
-A type has
+A type has::
+
     mean(logits)            ⟨x⟩ of units with these inputs, (batch, units)
     sample(logits, uniform) states drawn with numbers from `uniform(shape)`; nothing else draws
     log_normalizer(logits)  log Z(l) of each site, (batch, sites) nats; a site is a unit, or a group
@@ -20,6 +21,7 @@ A type has
     unbounded               whether x is any real number, so that log Z(l) grows like l²
     sites(number)           the states of each site of a layer, (states, units of the site), unless
                             it is unbounded
+
 and is a frozen dataclass, so that it can be compared, hashed and saved with the layer.
 """
 
