@@ -73,9 +73,10 @@ def check_seed(name: str, seed) -> None:
         raise ValueError(f"`{name}` must be an integer from 0 to 2^32 - 1. Received: {seed!r}")
 
 
-def check_matrix(name: str, x, width: int) -> None:
-    """`x` is a batch of vectors, (batch, width)."""
-    if len(x.shape) != 2 or x.shape[1] != width:
+def check_matrix(name: str, x, width: int | None) -> None:
+    """`x` is a batch of vectors, (batch, width), of any width if that is `None`."""
+    if len(x.shape) != 2 or width not in (None, x.shape[1]):
+        width = "visible" if width is None else width
         raise ValueError(f"`{name}` must have shape (batch, {width}). Received: {tuple(x.shape)}")
 
 

@@ -159,7 +159,7 @@ def checked_examples(name, x, labels, rbms):
     x = np.concatenate([np.asarray(batch) for batch in x]) if is_dataset(x) else x
     x = real_array(name, x).astype("float32")
     check_examples(name, len(x))
-    check_matrix(name, x, rbms[0].number_visible_units or x.shape[-1])
+    check_matrix(name, x, rbms[0].number_visible_units)
     rbms[0].visible_units.checked(x, name)
     top = rbms[-1]
     if isinstance(top, LabeledRBM) != (labels is not None):

@@ -13,26 +13,46 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import BACKEND, distributed, several_workers
-from rbm_tutorial.pipelines import shuffled_batches, without_autotuning
+from rbm_tutorial.checks import check_matrix
+from rbm_tutorial.examples import (
+    check_batch,
+    checked_weights,
+    examples,
+    images,
+    with_first,
+    without_placeholder,
+)
+from rbm_tutorial.pipelines import is_dataset, shuffled_batches, without_autotuning
+from rbm_tutorial.recovery import KeepState, RaiseOnNaN, written_whole
 
 UPDATES_AN_EXECUTION = 16
 # Arguments with which `fit` of Keras only batches and shuffles an array.
 BATCHING = {"x", "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"}
 VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
+COMPILED = "steps_per_execution", "train_function", "test_function", "predict_function"
 
 
 class FastFit(keras.Model):
     """A Keras model whose `fit` makes 16 updates between two returns to Python.
 
-    A subclass gives `compute_loss`, as for any Keras model, `check(x)`, which raises `ValueError`
-    for an array from which the model cannot learn, `default_optimizer()`, and `settings()`.
+    A subclass gives
+        batch_loss(x, y, y_pred, weights, training) → scalar; weights, (batch,), may be `None`
+        width               number of visible units, `None` if the model does not know it yet
+        check(x, y=None)    raises `ValueError` for values from which the model cannot learn
+        start(x)            makes the weights, from the first batch of data (of an array: from all)
+        default_optimizer() for `compile` without one
+        settings()          what a compiled update depends on beside its tensors
+        labeled             whether it learns from labels
     """
+
+    labeled, width = False, None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
-        self.traced_with = None
+        self.traced_with = self.learning = None
+        self.shortened = {}
 
     def compile(self, optimizer=None, loss=None, *args, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default 16 updates run between two returns to Python.
@@ -48,7 +68,8 @@ class FastFit(keras.Model):
         if optimizer is None:
             optimizer = self.default_optimizer()
         super().compile(optimizer, None, *args, steps_per_execution=steps_per_execution, **kwargs)
-        self.traced_with = self.settings()
+        self._forget_compiled()
+        self.learning = None
 
     def compile_from_config(self, config):
         # Keras leaves this to models with a `compile` of their own. Whether XLA compiles depends on
@@ -59,14 +80,23 @@ class FastFit(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args, **kwargs):
-        """Train as Keras does, but data without any example are an error."""
-        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        if BACKEND == "jax":
-            self._check_array(given.get("x"))  # while the weights are as they were
+        """Train as Keras does, on arrays and data sets that are checked first.
+
+        An array is shuffled by the global seed, that of `keras.utils.set_random_seed`. An example
+        of `sample_weight` 2 counts as two. What goes wrong leaves the weights of the last update,
+        on JAX of the last epoch.
+        """
+        given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
+        if given.get("validation_data") is not None:
+            held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
+            held_out = self._checked(dict(zip(["x", "y", "sample_weight"], held_out)))
+            given["validation_data"] = keras.utils.pack_x_y_sample_weight(
+                held_out["x"], held_out.get("y"), held_out.get("sample_weight")
+            )
+        given = self._ready(given)
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         given["callbacks"] = [RaiseOnNaN(), *callbacks]
         given = self._batched(given)
-        self._trace_anew_if_changed()
         steps = given.get("steps_per_epoch"), given.get("validation_steps")
         try:
             with self._weights_kept() as keep, self._no_step_beyond(*steps):
@@ -79,12 +109,10 @@ class FastFit(keras.Model):
         return history
 
     def evaluate(self, *args, **kwargs):
-        """Evaluate as Keras does."""
+        """Evaluate as Keras does, on what is checked first; `sample_weight` weighs the means."""
         given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
-        given |= given.pop("kwargs", {})  # `fit` passes a private one
-        if BACKEND == "jax":
-            self._check_array(given.get("x"))
-        self._trace_anew_if_changed()
+        own = given.pop("kwargs", {})  # `fit` passes a private one, and what it has checked
+        given = given | own if own else self._ready(self._checked(given), learns=False)
         with self._weights_kept(), self._no_step_beyond(given.get("steps")):
             result = super().evaluate(**given)
         if np.isnan(keras.tree.flatten(result)).any():  # JAX cannot raise in a compiled function
@@ -94,22 +122,50 @@ class FastFit(keras.Model):
         return result
 
     def predict(self, *args, **kwargs):
-        """Predict as Keras does."""
+        """Predict as Keras does, from what is checked first."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
+        given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
         with self._weights_kept(), self._no_step_beyond(given.get("steps")):
             return super().predict(**given)
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, *args, **kwargs):
         """Make one update as Keras does."""
-        if BACKEND == "jax":
-            self._check_array(x)
-        self._trace_anew_if_changed()
+        return self._on_batch(super().train_on_batch, args, kwargs, learns=True)
+
+    def test_on_batch(self, *args, **kwargs):
+        """Evaluate one batch as Keras does."""
+        return self._on_batch(super().test_on_batch, args, kwargs, learns=False)
+
+    def predict_on_batch(self, x):
+        """Predict one batch as Keras does."""
+        check_batch(x)
+        given = self._ready({"x": self._checked_images(x)}, learns=False)
         with self._weights_kept():
-            return super().train_on_batch(x, *args, **kwargs)
+            return super().predict_on_batch(**given)
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Save the model as Keras does, but the file appears whole or not at all."""
+        with written_whole(filepath, overwrite) as path:
+            super().save(path, overwrite, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        """Save the weights as Keras does, but the file appears whole or not at all."""
+        with written_whole(filepath, overwrite) as path:
+            super().save_weights(path, overwrite, **kwargs)
+
+    def start(self, x):
+        """Make the weights, by `build`."""
+        self.build((None, *x.shape[1:]))
 
     def settings(self):
-        """What a compiled update depends on beside its tensors; the model says what."""
         return ()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        weights = None
+        if sample_weight is not None:
+            weights = ops.reshape(ops.cast(sample_weight, self.compute_dtype), (-1,))
+            weights = checked_weights(weights)
+        return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logs = super().compute_metrics(x, y, y_pred, sample_weight)
@@ -118,9 +174,50 @@ class FastFit(keras.Model):
         # Keras 3.15 averages the logs of several workers over their first axis: give them one.
         return {name: ops.reshape(value, (1,)) for name, value in logs.items()}
 
-    def _check_array(self, x):
-        if isinstance(x, np.ndarray) and len(x) > 0:
-            self.check(x)
+    def _checked(self, given):
+        """The arguments of a method of Keras with x, y and weights as `examples` makes them."""
+        if given.get("class_weight") is not None and not self.labeled:
+            raise ValueError(
+                "`class_weight` needs labels: weigh examples by `sample_weight`. "
+                f"Received: {given['class_weight']}"
+            )
+        names = "x", "y", "sample_weight"
+        x, y, weights = examples(*(given.get(name) for name in names), self.labeled)
+        self._check(x, y)
+        rest = {name: value for name, value in given.items() if name not in names}
+        known = {name: v for name, v in zip(names, (x, y, weights)) if v is not None}
+        return {**known, **rest}
+
+    def _checked_images(self, x):
+        x = images(x, self.labeled)
+        self._check(x)
+        return x
+
+    def _check(self, x, y=None):
+        """Check what `examples` gave as far as it can be without reading a data set."""
+        if is_dataset(x):
+            check_matrix("x", keras.tree.flatten(x.element_spec)[0], self.width)
+        elif isinstance(x, np.ndarray):
+            check_matrix("x", x, self.width)
+            self.check(x, y)
+
+    def _ready(self, given, learns=True):
+        """Make all weights before anything is traced: what is made in a trace dies with it."""
+        if not self.built:
+            first, given["x"] = with_first(given["x"])
+            self.start(first) if learns else self.build((None, *first.shape[1:]))
+        if learns and self.compiled and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        self._trace_anew_if_changed()
+        return given
+
+    def _on_batch(self, method, args, kwargs, learns):
+        given = inspect.signature(method).bind(*args, **kwargs).arguments
+        check_batch(given.get("x"))
+        given = self._checked(given)
+        given = self._ready(given, learns)
+        with self._weights_kept():
+            return method(**given)
 
     def _batched(self, given):
         """Give Keras arrays on TensorFlow as a pipeline, and pipelines without autotuning."""
@@ -133,10 +230,24 @@ class FastFit(keras.Model):
         return {**given, "x": without_autotuning(x)}
 
     def _trace_anew_if_changed(self):
-        """Let a changed setting take effect, though compiled functions keep the one they saw."""
+        """Let a changed setting take effect, though compiled functions keep the one they saw.
+
+        Raises: `ValueError` if other weights learn than those that the optimizer knows.
+        """
+        learning = [variable.path for variable in self.trainable_variables]
+        if self.learning not in (None, learning):
+            raise ValueError(
+                "Call `compile` again, since weights were frozen or freed after it. "
+                f"Received: {learning} now learn, before {list(self.learning)}"
+            )
+        self.learning = learning
         if self.settings() != self.traced_with:
-            self.train_function = self.test_function = None
-            self.traced_with = self.settings()
+            self._forget_compiled()
+
+    def _forget_compiled(self):
+        self.train_function = self.test_function = None
+        self.shortened = {}
+        self.traced_with = self.settings()
 
     @contextlib.contextmanager
     def _weights_kept(self):
@@ -158,49 +269,22 @@ class FastFit(keras.Model):
 
     @contextlib.contextmanager
     def _no_step_beyond(self, *steps):
-        """Shorten executions so that they divide `steps`; one of Keras 3.15 would run on."""
-        names = ["steps_per_execution", "train_function", "test_function", "predict_function"]
-        before = {name: getattr(self, name) for name in names}
-        updates = math.gcd(self.steps_per_execution, *(count or 0 for count in steps))
+        """Shorten executions so that they divide `steps`; one of Keras 3.15 would run on.
+
+        What is compiled for them is kept for the next time.
+        """
+        limits = [*steps, keras.config.max_steps_per_epoch()]
+        updates = math.gcd(self.steps_per_execution, *(count or 0 for count in limits))
         if updates == self.steps_per_execution:
             yield
             return
-        for name, value in zip(names, [updates, None, None, None]):
+        before = {name: getattr(self, name) for name in COMPILED}
+        kept = self.shortened.get(updates, dict.fromkeys(COMPILED))
+        for name, value in {**kept, "steps_per_execution": updates}.items():
             setattr(self, name, value)
         try:
             yield
         finally:
+            self.shortened[updates] = {name: getattr(self, name) for name in COMPILED}
             for name, value in before.items():
                 setattr(self, name, value)
-
-
-class KeepState(keras.callbacks.Callback):
-    """Copy all variables of the model after every epoch."""
-
-    def look_at(self, model):
-        """Copy the variables as they are now."""
-        optimizer = model.optimizer.variables if model.compiled else []
-        variables = [*model.variables, *optimizer, *model.metrics_variables]
-        self.copies = [(variable, ops.copy(variable.value)) for variable in variables]
-
-    def put_back(self):
-        """Give the variables the values that were copied last."""
-        for variable, value in self.copies:
-            variable.assign(value)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.look_at(self.model)
-
-
-class RaiseOnNaN(keras.callbacks.Callback):
-    """Raise after an epoch whose loss is NaN, before other callbacks save its weights.
-
-    Learning diverged; or, on JAX, where a compiled function cannot raise, values were bad.
-    """
-
-    def on_epoch_end(self, epoch, logs=None):
-        if np.isnan([logs.get("loss", 0.0), logs.get("val_loss", 0.0)]).any():
-            raise ValueError(
-                f"The loss of epoch {epoch} is NaN: all values must lie in [0, 1] and the learning "
-                "rate must not be too large. On JAX the weights are those of the epoch before."
-            )

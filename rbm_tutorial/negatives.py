@@ -2,7 +2,9 @@
 
 A source of negatives has `start(rbm)`, which makes its variables, and
 `draw(rbm, x, hidden_logits)`, which gives v⁽ᵏ⁾, (chains, visible), from the batch x, (batch,
-visible), and its x·w_rec + hb. It is a Keras layer, so that chains are saved with the model.
+visible), and its x·w_rec + hb. If it has `starts_at_data = True`, each v⁽ᵏ⁾ belongs to the example
+in its place and has the sample weight of that. It is a Keras layer, so that chains are saved with
+the model.
 """
 
 import keras
@@ -18,6 +20,8 @@ class DataChains(keras.layers.Layer):
 
     Source: Hinton, Training products of experts by minimizing contrastive divergence (2002).
     """
+
+    starts_at_data = True
 
     def start(self, rbm):
         """Make no variables: each draw starts at the batch."""

@@ -74,7 +74,8 @@ def train_rbm(
     before by at most `tolerance` nats.
 
     Args:
-        rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used.
+        rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used. As the source
+            does, it starts from biases of 0 if it is built, else as in `ContrastiveDivergence`.
         data: a `tf.data.Dataset` of single examples, mapped by `map_fn`; or an array (examples,
             visible) in [0, 1], which is used as it is. TFDS decodes its images in each epoch;
             `data.cache()` decodes them once.

@@ -23,24 +23,36 @@ def row_count(rows):
     return ops.cast(ops.maximum(ops.shape(rows)[0], 1), rows.dtype)
 
 
-def batch_mean(rows):
-    """Mean over the first axis; of no rows 0, not NaN."""
-    return ops.sum(rows, axis=0) / row_count(rows)
+def batch_mean(rows, weights=None):
+    """Mean over the first axis, Σ weights·rows / Σ weights, (batch,); of no rows 0, not NaN."""
+    if weights is None:
+        return ops.sum(rows, axis=0) / row_count(rows)
+    return ops.tensordot(shares(weights), rows, axes=1)
 
 
-def statistics(v, h):
-    """⟨vh⟩, ⟨h⟩, ⟨v⟩ of a batch, h = p(h=1 | v): minus the gradient of mean F in (w, hb, vb)."""
-    h = h / row_count(v)
-    return ops.matmul(ops.transpose(v), h), ops.sum(h, axis=0), batch_mean(v)
+def shares(weights):
+    """Weights, (batch,), divided by their sum, unless that is 0."""
+    total = ops.sum(weights)
+    return weights / ops.where(total > 0, total, 1)
 
 
-def contrastive_gradient(x, h, v_k, h_k):
+def statistics(v, h, weights=None):
+    """⟨vh⟩, ⟨h⟩, ⟨v⟩ of a batch, h = p(h=1 | v): minus the gradient of mean F in (w, hb, vb).
+
+    With `weights`, (batch,), means are weighted.
+    """
+    h = h / row_count(v) if weights is None else h * shares(weights)[:, None]
+    return ops.matmul(ops.transpose(v), h), ops.sum(h, axis=0), batch_mean(v, weights)
+
+
+def contrastive_gradient(x, h, v_k, h_k, weights=None, weights_k=None):
     """Gradient of mean F(x) - mean F(v⁽ᵏ⁾) in (w, hb, vb): statistics of model minus data.
 
     h and h_k are p(h=1 | x) and p(h=1 | v⁽ᵏ⁾), (batch, hidden); x and v⁽ᵏ⁾ are (batch, visible).
-    The number of chains may differ from that of examples.
+    The number of chains may differ from that of examples; `weights` are of x, `weights_k` of v⁽ᵏ⁾.
     """
-    return [model - data for model, data in zip(statistics(v_k, h_k), statistics(x, h))]
+    of_model, of_data = statistics(v_k, h_k, weights_k), statistics(x, h, weights)
+    return [model - data for model, data in zip(of_model, of_data)]
 
 
 def centered_gradient(dw, dhb, dvb, visible_offset, hidden_offset):
@@ -79,34 +91,38 @@ class Contrast(NamedTuple):
     Attributes:
         loss: mean F(x) - mean F(v⁽ᵏ⁾), nats, with its gradient in the weights of the RBM.
         v_k: the negative samples, (chains, visible).
+        weights_k: their weights, (chains,), or `None`.
         h: p(h=1 | x), (batch, hidden).
         free_energy: F(x), (batch,) nats.
     """
 
     loss: object
     v_k: object
+    weights_k: object
     h: object
     free_energy: object
 
 
-def contrast_with_model(rbm, x, negatives, offsets=()):
+def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
     """Contrast a batch, (batch, visible), with samples of the model: → `Contrast`.
 
-    With `offsets`, those of `offset_variables`, the gradient is centered. Draws random numbers, and
-    moves chains and offsets.
+    With `offsets`, those of `offset_variables`, the gradient is centered. With `weights`, (batch,),
+    an example of weight 2 counts as two. Draws random numbers, and moves chains and offsets.
     """
+    weights_k = weights if getattr(negatives, "starts_at_data", False) else None
     logits = rbm.hidden_logits(x)
     v_k = negatives.draw(rbm, x, logits)
     logits_k = rbm.hidden_logits(v_k)
     h, h_k = rbm.hidden_units.mean(logits), rbm.hidden_units.mean(logits_k)
     free_energy = rbm.free_energy(x, logits)
-    difference = batch_mean(free_energy) - batch_mean(rbm.free_energy(v_k, logits_k))
-    gradient = contrastive_gradient(x, h, v_k, h_k)
+    of_model = batch_mean(rbm.free_energy(v_k, logits_k), weights_k)
+    difference = batch_mean(free_energy, weights) - of_model
+    gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
     if offsets:
-        gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h))
+        gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, weights))
     constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
     loss = with_gradient(constants[0], rbm.w_rec, rbm.hb, rbm.vb, *constants[1:])
-    return Contrast(loss, v_k, h, free_energy)
+    return Contrast(loss, v_k, weights_k, h, free_energy)
 
 
 def offset_variables(model, rbm):
@@ -125,7 +141,7 @@ def offset_variables(model, rbm):
     ]
 
 
-def moved_offsets(offsets, x, h):
+def moved_offsets(offsets, x, h, weights=None):
     """Move the offsets to the mean over all batches so far, or over about the last hundred.
 
     → mean visible unit, (visible,), and mean hidden unit, (hidden,); after one batch its means. A
@@ -136,7 +152,7 @@ def moved_offsets(offsets, x, h):
     batches.assign(batches + some)
     rate = some / ops.clip(batches.value, 1, OFFSET_MEMORY)
     for offset, rows in zip(means, (x, h)):
-        offset.assign(offset + rate * (batch_mean(rows) - offset))
+        offset.assign(offset + rate * (batch_mean(rows, weights) - offset))
     return [offset.value for offset in means]
 
 
@@ -161,16 +177,22 @@ class ContrastiveDivergence(FastFit):
         offsets: of the centered gradient, (visible,) and (hidden,), and the number of batches.
 
     `compile` without an optimizer takes `SGD(rbm.learning_rate)`. `fit` and `evaluate` take x, an
-    array or `tf.data.Dataset` of (batch, visible) in [0, 1] without targets, and report per-example
-    means in nats: `reconstruction_cost` and `free_energy` of the data, and `loss`. In training the
-    loss is the difference above plus any penalties of the layer (`activity_regularizer`); in
-    evaluation it is the mean free energy, so that validation draws no random numbers and never
-    changes a run. `predict` gives p(h=1 | v).
+    array or a `tf.data.Dataset` of (batch, visible) in [0, 1] without targets, and report
+    per-example means in nats: `reconstruction_cost` and `free_energy` of the data, and `loss`. In
+    training the loss is the difference above plus any penalties of the layer
+    (`activity_regularizer`); in evaluation it is the mean free energy, so that validation draws no
+    random numbers and never changes a run. With `sample_weight` all means are weighted; of batches
+    of different weight the loss of an epoch is the mean by size, as in Keras. `predict` gives
+    p(h=1 | v).
 
-    Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes; for values outside
-    [0, 1] (NaN included) `tf.errors.InvalidArgumentError` inside `fit`, `ValueError` if it runs
-    eagerly; with KERAS_BACKEND=jax `ValueError`, for arrays at once, for data sets at the end of
-    the epoch.
+    A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
+    finds for the array, or for the first batch of a data set: from biases of 0, images that are
+    mostly bright kill the hidden units. A layer that was built starts as it is.
+
+    Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes and, in arrays,
+    values outside [0, 1] (NaN included), before anything is learned. In data sets such values raise
+    `tf.errors.InvalidArgumentError` as soon as they come; with KERAS_BACKEND=jax `ValueError` at
+    the end of the epoch, and the weights are those of the epoch before.
     """
 
     def __init__(
@@ -187,20 +209,28 @@ class ContrastiveDivergence(FastFit):
         negatives = chosen_negatives(persistent_chains, negatives)
         super().__init__(**kwargs)
         self.rbm = rbm
-        self.negatives = negatives
-        self.centered = centered
+        self._negatives, self._centered = negatives, centered
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
+
+    negatives = property(lambda self: self._negatives, doc="Where v⁽ᵏ⁾ comes from.")
+    centered = property(lambda self: self._centered, doc="Whether the gradient is centered.")
+    chains = property(lambda self: self.negatives.chains, doc="States of persistent chains.")
+
+    @property
+    def width(self):
+        return self.rbm.number_visible_units
+
+    def start(self, x):
+        if not self.rbm.built:
+            self.rbm.adapt(x)
+        self.build((None, self.rbm.number_visible_units))
 
     def build(self, input_shape):
         if not self.rbm.built:
             self.rbm.build(input_shape)
         self.negatives.start(self.rbm)
         self.offsets = offset_variables(self, self.rbm) if self.centered else ()
-
-    @property
-    def chains(self):
-        return self.negatives.chains
 
     def call(self, v, training=False):
         return self.rbm(v, training=training)
@@ -209,12 +239,12 @@ class ContrastiveDivergence(FastFit):
         return keras.optimizers.SGD(self.rbm.learning_rate)
 
     def settings(self):
-        return self.rbm.cd_steps, self.centered, self.negatives
+        return (self.rbm.cd_steps,)
 
-    def check(self, x):
+    def check(self, x, y=None):
         self.rbm.visible_units.checked(x)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def batch_loss(self, x, y, y_pred, weights, training):
         if y is not None:
             raise ValueError(
                 f"An RBM learns from `x` alone: pass images without labels. Received: y={y}"
@@ -222,15 +252,15 @@ class ContrastiveDivergence(FastFit):
         rbm = self.rbm
         x = rbm.visible_units.checked(ops.cast(x, rbm.vb.dtype))
         if training:
-            contrast = contrast_with_model(rbm, x, self.negatives, self.offsets)
+            contrast = contrast_with_model(rbm, x, self.negatives, self.offsets, weights)
             h, free_energy = contrast.h, contrast.free_energy
             loss = contrast.loss + sum(self.losses)
         else:
             h, free_energy = rbm.forward(x), rbm.free_energy(x)
-            loss = batch_mean(free_energy)
-        self.free_energy_tracker.update_state(free_energy)
+            loss = batch_mean(free_energy, weights)
+        self.free_energy_tracker.update_state(free_energy, weights)
         costs = rbm.visible_units.cross_entropy(x, rbm.visible_logits(h))
-        self.reconstruction_tracker.update_state(costs)
+        self.reconstruction_tracker.update_state(costs, weights)
         return loss / replicas()  # Keras sums over them
 
     def get_config(self):

@@ -8,20 +8,21 @@ from keras import ops
 
 from rbm_tutorial.backend import replicas, wait_for
 from rbm_tutorial.keras_fit import FastFit
+from rbm_tutorial.labeled import one_hot
 from rbm_tutorial.negatives import chosen_negatives
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.stack import DeepBeliefNetwork
 from rbm_tutorial.training import batch_mean, contrast_with_model, offset_variables
 
 
-def generation_cost(rbm, below, above):
+def generation_cost(rbm, below, above, weights=None):
     """-log p(below | above), mean over the batch, nats: minus its gradient is the *wake* rule."""
-    return batch_mean(rbm.visible_units.cross_entropy(below, rbm.visible_logits(above)))
+    return batch_mean(rbm.visible_units.cross_entropy(below, rbm.visible_logits(above)), weights)
 
 
-def recognition_cost(rbm, below, above):
+def recognition_cost(rbm, below, above, weights=None):
     """-log q(above | below), mean over the batch, nats: minus its gradient is the *sleep* rule."""
-    return batch_mean(rbm.hidden_units.cross_entropy(above, rbm.hidden_logits(below)))
+    return batch_mean(rbm.hidden_units.cross_entropy(above, rbm.hidden_logits(below)), weights)
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -69,20 +70,27 @@ class WakeSleep(FastFit):
         negatives = chosen_negatives(persistent_chains, negatives)
         super().__init__(**kwargs)
         self.dbn = dbn
-        self.negatives = negatives
-        self.centered = centered
+        self._negatives, self._centered = negatives, centered
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         self.accuracy_tracker = keras.metrics.Mean(name="accuracy") if dbn.number_classes else None
+
+    negatives = property(lambda self: self._negatives, doc="Where dreams begin.")
+    centered = property(lambda self: self._centered, doc="Whether the top's gradient is centered.")
+    chains = property(lambda self: self.negatives.chains, doc="States of persistent chains.")
+
+    @property
+    def labeled(self):
+        return bool(self.dbn.number_classes)
+
+    @property
+    def width(self):
+        return self.dbn.lower[0].number_visible_units
 
     def build(self, input_shape):
         top = self.dbn.top
         self.negatives.start(top)
         self.offsets = offset_variables(self, top) if self.centered else ()
-
-    @property
-    def chains(self):
-        return self.negatives.chains
 
     def call(self, x):
         return self.dbn(x)
@@ -91,40 +99,42 @@ class WakeSleep(FastFit):
         return keras.optimizers.SGD(self.dbn.top.learning_rate)
 
     def settings(self):
-        return self.dbn.top.cd_steps, self.centered, self.negatives
+        return (self.dbn.top.cd_steps,)
 
-    def check(self, x):
+    def check(self, x, y=None):
         self.dbn.lower[0].visible_units.checked(x)
+        if self.labeled and y is not None:
+            one_hot(y, self.dbn.number_classes)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def batch_loss(self, x, y, y_pred, weights, training):
         dbn, top = self.dbn, self.dbn.top
         if (y is None) == bool(dbn.number_classes):
             wanted = "integer labels `y`" if dbn.number_classes else "no labels"
             raise ValueError(f"This network learns from `x` and {wanted}. Received: y={y}")
         x = dbn.lower[0].visible_units.checked(ops.cast(x, top.vb.dtype))
-        cost = self._track(x, y, y_pred)
+        cost = self._track(x, y, y_pred, weights)
         if not training:
             return cost / replicas()
         awake = dbn.sample_up(x)
         at_top = awake[-1] if y is None else top.join(awake[-1], y)
-        contrast = contrast_with_model(top, at_top, self.negatives, self.offsets)
-        self.free_energy_tracker.update_state(contrast.free_energy)
+        contrast = contrast_with_model(top, at_top, self.negatives, self.offsets, weights)
+        self.free_energy_tracker.update_state(contrast.free_energy, weights)
         loss, v_k = contrast.loss, ops.stop_gradient(contrast.v_k)
         dream = dbn.sample_down(v_k if y is None else top.split(v_k)[0])
         # No weight may change before the last draw: TensorFlow 2.21 drops that order by itself.
         awake = [wait_for(dream[0], states) for states in awake]
         for depth, rbm in enumerate(dbn.lower):
-            loss += generation_cost(rbm, awake[depth], awake[depth + 1])
-            loss += recognition_cost(rbm, dream[depth], dream[depth + 1])
+            loss += generation_cost(rbm, awake[depth], awake[depth + 1], weights)
+            loss += recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weights_k)
         return (loss + sum(self.losses)) / replicas()
 
-    def _track(self, x, y, y_pred):
+    def _track(self, x, y, y_pred, weights):
         cost = self.dbn.lower[0].visible_units.cross_entropy(x, self.dbn.reconstruction_logits(x))
-        self.reconstruction_tracker.update_state(cost)
+        self.reconstruction_tracker.update_state(cost, weights)
         if y is not None:
             hits = keras.metrics.sparse_categorical_accuracy(y, y_pred)
-            self.accuracy_tracker.update_state(hits)
-        return batch_mean(cost)
+            self.accuracy_tracker.update_state(hits, weights)
+        return batch_mean(cost, weights)
 
     def get_config(self):
         return {

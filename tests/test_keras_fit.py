@@ -32,11 +32,11 @@ class MeanOfData(FastFit):
     def default_optimizer(self):
         return keras.optimizers.SGD(0.5)
 
-    def check(self, x):
+    def check(self, x, y=None):
         if np.min(x) < 0:
             raise ValueError("`x` must not be negative")
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def batch_loss(self, x, y, y_pred, weights, training):
         return keras.ops.mean(keras.ops.sum((x - self.mean) ** 2, axis=1)) / 2
 
 

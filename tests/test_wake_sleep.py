@@ -294,7 +294,7 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="must be a DeepBeliefNetwork"):
         WakeSleep(network().top)
     for dbn, y, named in [
-        (network(), np.zeros(4, int), "no labels"),
+        (network(), np.zeros(4, int), "`y` must be left out"),
         (labeled_network(), None, "integer labels"),
     ]:
         model = WakeSleep(dbn)

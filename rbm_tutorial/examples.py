@@ -1,0 +1,147 @@
+"""What users give to `fit`, `evaluate` and `predict`, made into what Keras passes on unchanged.
+
+Arrays of any kind become NumPy arrays; what trains nothing is refused here, before anything is
+built or traced. Nothing here draws.
+"""
+
+import itertools
+from types import GeneratorType
+
+import keras
+import numpy as np
+
+from rbm_tutorial.backend import checked_range
+from rbm_tutorial.checks import check_examples, real_array
+from rbm_tutorial.pipelines import is_dataset
+
+LARGEST = float(np.finfo("float32").max)
+
+
+def is_stream(x) -> bool:
+    """Whether `x` gives batches one after another: a Keras data set, a generator, a loader."""
+    if isinstance(x, (keras.utils.PyDataset, GeneratorType)) or hasattr(x, "batch_sampler"):
+        return True
+    return hasattr(x, "__iter__") and not hasattr(x, "__len__")
+
+
+def images(x, labeled: bool = False):
+    """x as Keras is to get it: a NumPy array, a data set of batches, or the stream that it is.
+
+    Labels of a data set are left out unless the model is `labeled`.
+    Raises: `ValueError` for what holds no real numbers, or no example.
+    """
+    if is_dataset(x):
+        return batches_of_images(x, labeled)
+    if is_stream(x):
+        return x
+    x = real_array("x", x)
+    check_examples("x", len(x) if x.ndim else 0)
+    return x
+
+
+def check_batch(x):
+    """Raise a `ValueError` for what is a way to many batches, not one."""
+    if is_dataset(x) or is_stream(x):
+        raise ValueError(f"`x` must be one batch, (batch, visible). Received: {type(x).__name__}")
+
+
+def examples(x, y, weights, labeled: bool):
+    """`images`, labels and sample weights as Keras is to get them: → (x, y, weights) or `None`.
+
+    `labeled` says whether the model learns from labels. If not, weights come with empty targets,
+    since Keras drops weights without any.
+
+    Raises: `ValueError` as `images`, for labels that the model does not learn from, for labels or
+    weights of another number than examples, and weights below 0.
+    """
+    x = images(x, labeled)
+    if not isinstance(x, np.ndarray):
+        return x, y, weights
+    if labeled and y is None:
+        raise ValueError("`y` must hold integer labels, which this model learns. Received: None")
+    if not labeled and y is not None and np.shape(y)[-1:] != (0,):
+        raise ValueError(
+            "`y` must be left out: this model learns from `x` alone, images without labels. "
+            f"Received: {type(y).__name__} of shape {np.shape(y)}"
+        )
+    y = None if y is None else one_for_each("y", y, x)
+    if weights is not None:
+        weights = checked_weights(one_for_each("sample_weight", weights, x).astype("float32"))
+        y = np.zeros((len(x), 0), "float32") if y is None else y
+    return x, y, weights
+
+
+def one_for_each(name, values, x):
+    """`values` as an array, once it is known to hold one of them for each example."""
+    values = real_array(name, values)
+    if len(values.shape) == 0 or len(values) != len(x):
+        raise ValueError(
+            f"`{name}` must hold one number for each example, {len(x)}. "
+            f"Received: shape {values.shape}"
+        )
+    return values
+
+
+def checked_weights(weights):
+    """Sample weights, once they are known to be finite and at least 0, as `checked_range` does."""
+    message = "`sample_weight` must be finite and at least 0. Received weights"
+    return checked_range(weights, 0, LARGEST, message)
+
+
+def without_placeholder(y):
+    """`y`, or `None` for empty targets, (batch, 0)."""
+    return None if y is not None and tuple(y.shape[-1:]) == (0,) else y
+
+
+def batches_of_images(data, labeled: bool):
+    """A `tf.data.Dataset` of batches that Keras can take; labels are left out unless `labeled`.
+
+    Raises: `ValueError` for elements that are no batches of flat images.
+    """
+    spec = data.element_spec
+    if isinstance(spec, dict):
+        raise ValueError(
+            "`x` must be a data set of batches (batch, visible): flatten its images by "
+            "`data.map(lambda example: flatten_image(example, label=False))`, then call `batch`. "
+            f"Received examples of {sorted(spec)}"
+        )
+    image, *rest = spec if isinstance(spec, (tuple, list)) else (spec,)
+    if not hasattr(image, "shape") or not hasattr(image, "dtype") or hasattr(image, "ragged_rank"):
+        raise ValueError(
+            f"`x` must be a data set of dense batches (batch, visible). Received: {image}"
+        )
+    if image.shape.rank != 2:
+        raise ValueError(
+            "`x` must be a data set of batches (batch, visible): flatten images, then call "
+            f"`batch`. Received elements of shape {image.shape}"
+        )
+    if labeled or not rest:
+        return data
+
+    def alone(image, label, *weights):
+        import tensorflow as tf
+
+        return (image, tf.zeros((tf.shape(image)[0], 0)), *weights) if weights else image
+
+    return data.map(alone)
+
+
+def with_first(x):
+    """The images of the first batch of what `examples` gave, and what gives all: → (first, x).
+
+    All examples of an array are one batch. A generator is taken apart and put together again.
+    """
+    if isinstance(x, np.ndarray):
+        return x, x
+    if isinstance(x, keras.utils.PyDataset):
+        first = x[0]
+    elif isinstance(x, GeneratorType):
+        first = next(x, None)
+        batches = itertools.chain([first], x)
+        x = (batch for batch in batches)  # a generator again, as Keras wants it
+    else:
+        first = next(iter(x), None)
+    if first is None:
+        check_examples("x", 0)
+    first = first[0] if isinstance(first, (tuple, list)) else first
+    return real_array("x", first), x

@@ -1,0 +1,103 @@
+"""What is left when training goes wrong or is killed: whole files, and weights to go on with."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@contextlib.contextmanager
+def written_whole(path, overwrite: bool = True):
+    """Give a path beside `path` to write to, and rename what was written there to `path`.
+
+    So a process that is killed while it writes leaves the file that was there before. Directories,
+    remote files and those that may not be overwritten are written in place, as Keras does.
+    """
+    path = Path(path) if "://" not in str(path) else path
+    if not isinstance(path, Path) or not path.suffix or path.is_dir() or not overwrite:
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
+        unfinished = Path(folder) / path.name
+        yield unfinished
+        os.replace(unfinished, path)
+
+
+class Backup(keras.callbacks.Callback):
+    """Store the state of training after every epoch in `folder`, and go on from there in `fit`.
+
+    The same call of `fit`, made again after a crash, gives the run without the crash: weights,
+    optimizer, chains and random state are stored. An array is shuffled by the global seed, which is
+    up to you. The state of an epoch appears whole or not at all, and the last one is kept until the
+    next one is there, so that a process may be killed at any moment. `keras.callbacks.
+    BackupAndRestore`, which does the writing, overwrites its own files in place.
+
+    Delete `folder` to start anew. `fit` needs a model that is built.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = Path(folder)
+
+    def epochs(self):
+        """The stored states, from old to new; the name of each is the number of its epochs."""
+        return sorted(self.folder.glob("[0-9]*"), key=lambda path: int(path.name))
+
+    def on_train_begin(self, logs=None):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in self.folder.glob(".unfinished-*"):
+            shutil.rmtree(unfinished)
+        if self.epochs():
+            self._written_by_keras(self.epochs()[-1]).on_train_begin()
+
+    def on_epoch_end(self, epoch, logs=None):
+        older = self.epochs()
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".unfinished-") as folder:
+            state = Path(folder) / "state"
+            self._written_by_keras(state).on_epoch_end(epoch)
+            os.rename(state, self.folder / f"{epoch + 1}")
+        for state in older:
+            shutil.rmtree(state)
+
+    def _written_by_keras(self, folder):
+        backup = keras.callbacks.BackupAndRestore(folder)
+        backup.set_model(self.model)
+        return backup
+
+
+class KeepState(keras.callbacks.Callback):
+    """Copy all variables of the model after every epoch."""
+
+    def look_at(self, model):
+        """Copy the variables as they are now."""
+        optimizer = model.optimizer.variables if model.compiled else []
+        variables = [*model.variables, *optimizer, *model.metrics_variables]
+        self.copies = [(variable, ops.copy(variable.value)) for variable in variables]
+
+    def put_back(self):
+        """Give the variables the values that were copied last."""
+        for variable, value in self.copies:
+            variable.assign(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.look_at(self.model)
+
+
+class RaiseOnNaN(keras.callbacks.Callback):
+    """Raise after an epoch whose loss is NaN, before other callbacks save its weights.
+
+    Learning diverged; or, on JAX, where a compiled function cannot raise, values were bad.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        if np.isnan([logs.get("loss", 0.0), logs.get("val_loss", 0.0)]).any():
+            raise ValueError(
+                f"The loss of epoch {epoch} is NaN: all values must lie in [0, 1] and the learning "
+                "rate must not be too large. On JAX the weights are those of the epoch before."
+            )
