@@ -1,0 +1,129 @@
+"""Files appear whole or not at all, and a run that was killed goes on as if it had not been."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import EXAMPLES, assert_equal_weights, machine, trainer
+
+from rbm_tutorial.recovery import Backup
+
+FIT = {"batch_size": 8, "verbose": 0, "shuffle": False, "epochs": 4}
+
+
+class Killed(BaseException):
+    """In place of a signal: nothing may catch it."""
+
+
+def model_with_chains():
+    model = trainer(machine(), keras.optimizers.Adam(), persistent_chains=5)
+    model.build((None, 4))
+    return model
+
+
+def killed_at(epoch):
+    def stop(number, logs=None):
+        if number == epoch:
+            raise Killed
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+
+
+def run_until(epoch, folder):
+    with pytest.raises(Killed):
+        model_with_chains().fit(EXAMPLES, callbacks=[Backup(folder), killed_at(epoch)], **FIT)
+
+
+def uninterrupted():
+    model = model_with_chains()
+    model.fit(EXAMPLES, **FIT)
+    return model
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_a_run_goes_on_after_the_last_epoch_that_ended(tmp_path, epoch):
+    run_until(epoch, tmp_path / "run")
+    resumed = model_with_chains()
+    history = resumed.fit(EXAMPLES, callbacks=[Backup(tmp_path / "run")], **FIT)
+    assert history.epoch == list(range(epoch, 4))
+    assert_equal_weights(uninterrupted(), resumed)
+
+
+def test_a_finished_run_stays_finished(tmp_path):
+    model = model_with_chains()
+    model.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
+    again = model_with_chains()
+    assert again.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT).epoch == []
+    assert_equal_weights(model, again)
+
+
+def test_of_the_states_only_the_last_is_kept(tmp_path):
+    model_with_chains().fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
+    assert [path.name for path in tmp_path.iterdir()] == ["4"]
+
+
+def test_what_a_killed_process_left_unfinished_is_not_read(tmp_path):
+    run_until(2, tmp_path)
+    (tmp_path / ".unfinished-abc" / "state").mkdir(parents=True)
+    (tmp_path / ".unfinished-abc" / "state" / "latest.weights.h5").write_bytes(b"half a file")
+    resumed = model_with_chains()
+    resumed.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
+    assert_equal_weights(uninterrupted(), resumed)
+
+
+def test_two_states_are_there_only_if_the_older_one_was_about_to_go(tmp_path):
+    run_until(2, tmp_path / "run")
+    run_until(3, tmp_path / "other")
+    (tmp_path / "other" / "3").rename(tmp_path / "run" / "3")
+    resumed = model_with_chains()
+    assert resumed.fit(EXAMPLES, callbacks=[Backup(tmp_path / "run")], **FIT).epoch == [3]
+    assert_equal_weights(uninterrupted(), resumed)
+
+
+def test_the_tenth_epoch_comes_after_the_ninth(tmp_path):
+    for name in ("9", "10", "2"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in Backup(tmp_path).epochs()] == ["2", "9", "10"]
+
+
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+def test_a_model_that_is_killed_while_it_is_saved_leaves_the_file_before(
+    tmp_path, monkeypatch, save
+):
+    model = model_with_chains()
+    path = tmp_path / ("model.keras" if save == "save" else "model.weights.h5")
+    getattr(model, save)(path)
+    kept = path.read_bytes()
+    model.fit(EXAMPLES, **FIT)
+
+    def half(self, file, *args, **kwargs):
+        file.write_bytes(b"half a file")
+        raise Killed
+
+    monkeypatch.setattr(keras.Model, save, half)
+    with pytest.raises(Killed):
+        getattr(model, save)(path)
+    assert path.read_bytes() == kept
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["model.keras", "deep/er/model.weights.h5"])
+def test_what_was_saved_is_loaded(tmp_path, name):
+    model, path = model_with_chains(), tmp_path / name
+    model.fit(EXAMPLES, **FIT)
+    if name.endswith(".keras"):
+        model.save(path)
+        loaded = keras.models.load_model(path)
+    else:
+        model.save_weights(path)
+        loaded = model_with_chains()
+        loaded.optimizer.build(loaded.trainable_variables)
+        loaded.load_weights(path)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_keras_callbacks_save_through_it(tmp_path):
+    keep = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")
+    model_with_chains().fit(EXAMPLES, callbacks=[keep], **FIT)
+    assert [file.name for file in tmp_path.iterdir()] == ["best.keras"]
