@@ -36,7 +36,7 @@ def images(x, labeled: bool = False):
         return x
     x = real_array("x", x)
     check_examples("x", len(x) if x.ndim else 0)
-    return x
+    return x.astype("float32") if x.dtype == bool else x
 
 
 def check_batch(x):

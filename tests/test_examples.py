@@ -1,0 +1,220 @@
+"""What is given to a model is checked before anything is built, traced or learned.
+
+One table: every method × every kind of input that is wrong in one way or right in an unusual one.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import EXAMPLES, REFUSED_WHEN_COMPILED, assert_equal_weights, machine, trainer
+from networks import labeled_network
+from scipy import sparse
+
+from rbm_tutorial import RBM, WakeSleep
+
+METHODS = ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"]
+SILENT = {"fit": {"verbose": 0}, "evaluate": {"verbose": 0}, "predict": {"verbose": 0}}
+pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Your input ran")
+
+
+class Frame:
+    """What a data frame is to others: an object that NumPy makes an array of."""
+
+    def __array__(self, dtype=None, copy=None):
+        return EXAMPLES.astype(dtype or "float64")
+
+
+def with_one(value):
+    x = EXAMPLES.astype("float64")
+    x[3, 2] = value
+    return x
+
+
+def batches_of(*parts):
+    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(8)
+
+
+def one_generator(x):
+    for first in range(0, len(x), 8):
+        yield (x[first : first + 8],)
+
+
+WRONG = {  # a kind of input, and what the message must say beside `x` and what was received
+    "nothing": (None, "real numbers"),
+    "text": (EXAMPLES.astype(str), "real numbers"),
+    "a word": ("digits", "real numbers"),
+    "dates": (EXAMPLES.astype("datetime64[s]"), "real numbers"),
+    "complex numbers": (EXAMPLES + 1j, "real numbers"),
+    "a dictionary": ({"image": EXAMPLES}, "real numbers"),
+    "rows of unequal length": ([[1, 0, 1, 0], [1]], "real numbers"),
+    "ragged": (tf.ragged.constant([[1.0], [1.0, 0.0]]), "real numbers"),
+    "sparse": (sparse.csr_matrix(EXAMPLES), "toarray"),
+    "a number": (1.0, "at least one"),
+    "no example": (EXAMPLES[:0], "at least one"),
+    "one image": (EXAMPLES[0], "shape"),
+    "images that are not flat": (EXAMPLES[:, None], "shape"),
+    "another width": (EXAMPLES[:, :3], "shape"),
+    "NaN": (with_one(np.nan), "must lie in"),
+    "infinity": (with_one(np.inf), "must lie in"),
+    "bytes": (255 * EXAMPLES.astype("uint8"), "must lie in"),
+    "-1 and 1": (2 * EXAMPLES - 1, "must lie in"),
+}
+WRONG_BATCHES = {
+    "no batches": (tf.data.Dataset.from_tensor_slices(EXAMPLES), "batch"),
+    "TFDS examples": (batches_of({"image": EXAMPLES, "label": EXAMPLES[:, 0]}), "flatten_image"),
+    "batches of images": (batches_of(EXAMPLES[:, None]), "flatten"),
+    "batches of another width": (batches_of(EXAMPLES[:, :3]), "shape"),
+    "ragged batches": (
+        tf.data.Dataset.from_tensors(tf.ragged.constant([[1.0], [1.0, 0.0]])),
+        "dense",
+    ),
+}
+RIGHT = {
+    "lists": EXAMPLES.tolist(),
+    "a frame": Frame(),
+    "booleans": EXAMPLES.astype(bool),
+    "integers": EXAMPLES.astype(int),
+    "half precision": EXAMPLES.astype("float16"),
+    "a tensor": tf.constant(EXAMPLES),
+    "a tensor of the backend": keras.ops.convert_to_tensor(EXAMPLES),
+    "columns first": np.asfortranarray(EXAMPLES),
+}
+
+
+def call(model, method, x, **kwargs):
+    return getattr(model, method)(x, **SILENT.get(method, {}), **kwargs)
+
+
+def state(model):
+    return [*map(np.asarray, model.get_weights()), np.asarray(model.rbm.seed_generator.state)]
+
+
+def assert_same(before, after):
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_is_refused_and_changes_nothing(rbm, method, kind):
+    x, says = WRONG[kind]
+    model = trainer(rbm)
+    before = state(model)
+    with pytest.raises(ValueError, match=rf"`x`.*{says}") as error:
+        call(model, method, x)
+    assert "Received" in str(error.value)
+    assert_same(before, state(model))
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("kind", WRONG_BATCHES)
+def test_data_sets_that_are_wrong_are_refused_and_change_nothing(rbm, method, kind):
+    x, says = WRONG_BATCHES[kind]
+    model = trainer(rbm)
+    before = state(model)
+    with pytest.raises(ValueError, match=rf"`x`.*{says}") as error:
+        call(model, method, x)
+    assert "Received" in str(error.value)
+    assert_same(before, state(model))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", RIGHT)
+def test_what_means_the_same_gives_the_same(method, kind):
+    models = [trainer(machine()) for _ in range(2)]
+    keras.utils.set_random_seed(0)
+    expected = call(models[0], method, EXAMPLES)
+    keras.utils.set_random_seed(0)
+    result = call(models[1], method, RIGHT[kind])
+    assert_same(state(models[0]), state(models[1]))
+    if method != "fit":
+        np.testing.assert_allclose(result, expected, rtol=1e-3)  # half precision is predicted in it
+
+
+@pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch", "predict_on_batch"])
+@pytest.mark.parametrize("many", [batches_of(EXAMPLES), one_generator(EXAMPLES)])
+def test_a_batch_is_one(rbm, method, many):
+    with pytest.raises(ValueError, match=r"`x` must be one batch.*Received"):
+        call(trainer(rbm), method, many)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_of_images_and_labels_the_images_are_used(method):
+    """Of data sets, in which labels come along; labels that are passed are refused."""
+    models, labels = [trainer(machine()) for _ in range(2)], np.arange(22)
+    more = {"shuffle": False} if method == "fit" else {}
+    call(models[0], method, batches_of(EXAMPLES), **more)
+    call(models[1], method, batches_of(EXAMPLES, labels), **more)
+    assert_same(state(models[0]), state(models[1]))
+    with pytest.raises(ValueError, match=r"`y` must be left out.*Received: ndarray of shape"):
+        call(models[0], method, EXAMPLES, y=labels)
+
+
+@pytest.mark.parametrize("kind", [*WRONG, *WRONG_BATCHES])
+def test_a_mistake_does_not_spoil_a_model_that_was_not_built(kind):
+    """What TensorFlow makes while it traces would be lost with the trace."""
+    if kind == "another width" or kind == "batches of another width":
+        pytest.skip("without weights any width is right")
+    x, _ = {**WRONG, **WRONG_BATCHES}[kind]
+    models = [trainer(RBM(3, seed=0)) for _ in range(2)]
+    with pytest.raises(ValueError):
+        models[0].fit(x, verbose=0)
+    for model in models:
+        model.fit(EXAMPLES, batch_size=8, verbose=0, shuffle=False)
+    assert_equal_weights(*models)
+
+
+def test_neither_do_values_in_the_second_batch():
+    bad = np.concatenate([EXAMPLES[:8], 7 * EXAMPLES[:8]])
+    model = trainer(RBM(3, seed=0))
+    with pytest.raises(REFUSED_WHEN_COMPILED):
+        model.fit(batches_of(bad), verbose=0, shuffle=False)
+    history = model.fit(EXAMPLES, batch_size=8, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("make", [one_generator, batches_of])
+def test_the_first_batch_is_learned_from_though_the_layer_was_built_by_it(make):
+    models = [trainer(RBM(3, seed=0)) for _ in range(2)]
+    models[0].fit(make(EXAMPLES), verbose=0, shuffle=False)
+    models[1].rbm.adapt(EXAMPLES[:8])
+    models[1].fit(EXAMPLES, batch_size=8, verbose=0, shuffle=False)
+    assert_equal_weights(*models)
+
+
+def test_evaluating_builds_but_does_not_learn():
+    model = trainer(RBM(3, seed=0))
+    model.evaluate(EXAMPLES, verbose=0)
+    np.testing.assert_array_equal(model.rbm.vb, np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    "labels, says",
+    [
+        (None, "`y` must hold integer labels.*Received"),
+        (np.arange(21) % 4, "`y` must hold one number for each example.*Received"),
+        (np.arange(22) / 22, "integers.*Received"),
+        (np.arange(22), "must lie in 0 … 3.*Received"),
+        (np.arange(22) % 4 - 1, "must lie in 0 … 3.*Received"),
+        (np.array(["one"] * 22), "`y` must be an array of real numbers.*Received"),
+        (np.eye(4)[np.arange(22) % 4], "integers.*Received"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_labels_are_checked_as_early(method, labels, says):
+    model = WakeSleep(labeled_network())
+    model.compile()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=says):
+        call(model, method, EXAMPLES, y=labels)
+    assert_same(before, model.get_weights())
+
+
+def test_held_out_examples_are_checked_before_training(rbm):
+    model = trainer(rbm)
+    before = state(model)
+    for wrong in (7 * EXAMPLES, (7 * EXAMPLES,), (EXAMPLES, np.arange(22)), EXAMPLES[:, :3]):
+        with pytest.raises(ValueError, match="Received"):
+            model.fit(EXAMPLES, validation_data=wrong, verbose=0)
+    assert_same(before, state(model))
