@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ON_JAX := $(addprefix tests/test_,backend.py checks.py units.py rbm.py rbm_learning.py rbm_contract.py labeled.py sampling.py negatives.py \
-	keras_fit.py training.py training_centered.py callbacks.py stack.py greedy.py wake_sleep.py exact.py annealing.py likelihood.py)
+	keras_fit.py keras_fit_changes.py examples.py sample_weights.py recovery.py training.py training_centered.py callbacks.py stack.py greedy.py wake_sleep.py exact.py annealing.py likelihood.py)
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
 EXECUTE := $(BIN)/python tools/execute.py

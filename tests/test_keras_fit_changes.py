@@ -1,0 +1,137 @@
+"""What changes between two runs takes effect or is refused, and nothing is traced twice."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import EXAMPLES, machine, trainer
+
+from rbm_tutorial import RBM, ContrastiveDivergence
+
+FIT = {"batch_size": 2, "verbose": 0, "shuffle": False}
+
+
+class Counted(ContrastiveDivergence):
+    """Counts how often its loss is traced."""
+
+    traces = 0
+
+    def batch_loss(self, *args):
+        self.traces += 1
+        return super().batch_loss(*args)
+
+
+def counted():
+    model = Counted(machine())
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+@pytest.mark.parametrize("steps", [None, 5, 7])
+def test_runs_of_as_many_steps_are_compiled_once(steps):
+    """Whatever divides 16 or not."""
+    model = counted()
+    traces = []
+    for _ in range(4):
+        model.fit(EXAMPLES, steps_per_epoch=steps, **FIT)
+        model.evaluate(EXAMPLES, batch_size=2, steps=steps, verbose=0)
+        traces.append(model.traces)
+    assert traces[0] > 0
+    assert traces[1:] == traces[:1] * 3
+
+
+def test_runs_of_other_steps_in_between_do_not_matter():
+    model = counted()
+    for steps in (5, None, 7):
+        model.fit(EXAMPLES, steps_per_epoch=steps, **FIT)
+    traces = model.traces
+    for steps in (7, 5, None):
+        model.fit(EXAMPLES, steps_per_epoch=steps, **FIT)
+    assert model.traces == traces
+
+
+def test_a_changed_number_of_steps_is_compiled_for_short_runs_too():
+    model = counted()
+    model.fit(EXAMPLES, steps_per_epoch=5, **FIT)
+    traces = model.traces
+    model.rbm.cd_steps = 4
+    model.fit(EXAMPLES, steps_per_epoch=5, **FIT)
+    assert model.traces > traces
+
+
+@pytest.mark.filterwarnings("ignore:Limiting steps_per_epoch")
+def test_keras_own_limit_of_steps_is_kept():
+    keras.config.set_max_steps_per_epoch(3)
+    try:
+        model = trainer(machine())
+        model.fit(EXAMPLES, epochs=2, **FIT)
+        assert model.optimizer.iterations == 6
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+
+
+@pytest.mark.parametrize("freeze", ["layer", "biases"])
+def test_weights_that_are_frozen_without_compiling_are_named(freeze):
+    model = trainer(machine())
+    model.fit(EXAMPLES, **FIT)
+    before = model.rbm.get_weights()
+    frozen = model.rbm if freeze == "layer" else model.rbm.vb
+    frozen.trainable = False
+    with pytest.raises(ValueError, match=r"Call `compile` again.*frozen.*Received"):
+        model.fit(EXAMPLES, **FIT)
+    for old, new in zip(before, model.rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_weights_that_were_frozen_stay():
+    model = trainer(machine())
+    model.fit(EXAMPLES, **FIT)
+    w, hb, vb = model.rbm.get_weights()
+    model.rbm.vb.trainable = False
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(EXAMPLES, **FIT)
+    np.testing.assert_array_equal(model.rbm.vb, vb)
+    assert np.abs(np.asarray(model.rbm.w_rec) - w).max() > 1e-3
+    assert np.abs(np.asarray(model.rbm.hb) - hb).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["chains", "negatives", "centered"])
+def test_what_a_model_was_built_for_cannot_be_changed(name):
+    model = trainer(machine(), persistent_chains=5)
+    model.fit(EXAMPLES, **FIT)
+    with pytest.raises(AttributeError, match=name):
+        setattr(model, name, 3)
+
+
+# ---------------------------------------------------------------- where training starts
+
+
+def living(rbm, x):
+    """Hidden units that are on for some, not for all, of the examples."""
+    h = np.asarray(rbm.forward(x))
+    return np.sum((h.min(axis=0) < 0.9) & (h.max(axis=0) > 0.1))
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("density", [0.05, 0.3, 0.7, 0.95])
+def test_no_unit_dies_however_bright_the_images(density, centered):
+    """From biases of 0 all units of images that are mostly on would be on for each of them."""
+    rng = np.random.default_rng(3)
+    patterns = rng.random((10, 100)) < density
+    x = np.where(rng.random((600, 100)) < 0.05, 0.5, patterns[rng.integers(0, 10, 600)])
+    model = ContrastiveDivergence(RBM(16, seed=0), centered=centered)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.5))
+    model.fit(x, batch_size=20, epochs=6, verbose=0, shuffle=False)
+    assert living(model.rbm, x) == 16
+
+
+def test_from_biases_of_zero_they_die():
+    """The twin of the test above: a layer that was built starts as it is."""
+    rng = np.random.default_rng(3)
+    patterns = rng.random((10, 100)) < 0.95
+    x = np.where(rng.random((600, 100)) < 0.05, 0.5, patterns[rng.integers(0, 10, 600)])
+    rbm = RBM(16, seed=0)
+    rbm.build([100])
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.5))
+    model.fit(x, batch_size=20, epochs=6, verbose=0, shuffle=False)
+    assert living(rbm, x) < 16
