@@ -7,6 +7,7 @@ IDX files, on machines without network.
 import argparse
 import gzip
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -16,6 +17,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+
+from rbm_tutorial.checks import check_count, check_ends, check_examples, check_seed, real_array
+from rbm_tutorial.pipelines import is_dataset
 
 SAMPLE_NAME = "mnist_sample"
 PACKAGE_DIR = Path(__file__).parent
@@ -69,21 +73,57 @@ def load_mnist(source: str = "sample", data_dir: str | None = None):
 def flatten_image(example, label: bool = True):
     """A TFDS example {"image": (28, 28, 1) uint8, "label"} → ((784,) float32 in [0, 1], label).
 
-    With `label=False` the image alone. Pixels are divided by 255, the largest value of a byte.
+    With `label=False` the image alone. A batch of images, (batch, 28, 28, 1), becomes (batch, 784).
+    Integers are divided by 255, the largest value of a byte; floats are taken as they are.
+
+    Raises: `ValueError` for what is no such example.
     """
     import tensorflow as tf
 
-    image = tf.cast(tf.reshape(example["image"], [-1]), tf.float32) / 255.0
+    if not isinstance(example, dict) or "image" not in example:
+        raise ValueError(
+            '`example` must be {"image": …, "label": …}, as `load_mnist` gives it. '
+            f"Received: {type(example).__name__}"
+        )
+    image = tf.convert_to_tensor(example["image"])
+    if image.shape.rank not in (3, 4):
+        raise ValueError(
+            "The image of `example` must have shape (height, width, channels), or (batch, height, "
+            f"width, channels). Received: {image.shape}"
+        )
+    scale = 255.0 if image.dtype.is_integer else 1.0
+    flat = [-1] if image.shape.rank == 3 else [tf.shape(image)[0], math.prod(image.shape[1:])]
+    image = tf.cast(tf.reshape(image, flat), tf.float32) / scale
     return (image, example["label"]) if label else image
 
 
 def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
-    """All TFDS examples of a data set as arrays: (examples, 784) float32 in [0, 1] and labels."""
-    batches = [
-        (image.numpy(), label.numpy()) for image, label in dataset.map(flatten_image).batch(1000)
-    ]
-    if not batches:
-        raise ValueError("`dataset` must hold at least one example. Received no example.")
+    """All TFDS examples of a data set as arrays: (examples, 784) float32 in [0, 1] and labels.
+
+    The data set may be batched, and mapped by `flatten_image` already.
+    Raises: `ValueError` for empty or infinite data sets, and elements without labels.
+    """
+    if not is_dataset(dataset):
+        raise ValueError(
+            f"`dataset` must be a `tf.data.Dataset`. Received: {type(dataset).__name__}"
+        )
+    check_ends("dataset", dataset)
+    spec = dataset.element_spec
+    if isinstance(spec, dict) and spec.keys() >= {"image", "label"}:
+        dataset = dataset.map(flatten_image)
+    pair = dataset.element_spec
+    if (
+        not isinstance(pair, tuple)
+        or len(pair) != 2
+        or pair[0].shape.rank != 1 + pair[1].shape.rank
+    ):
+        raise ValueError(
+            "`dataset` must hold examples with a label, or pairs of flat images and labels. "
+            f"Received elements: {spec}"
+        )
+    dataset = dataset if pair[1].shape.rank else dataset.batch(1000)
+    batches = [(image.numpy(), label.numpy()) for image, label in dataset]
+    check_examples("dataset", sum(len(labels) for _, labels in batches))
     images, labels = zip(*batches)
     return np.concatenate(images), np.concatenate(labels)
 
@@ -106,7 +146,8 @@ def binarize(x, seed: int | None = None, threshold: float | None = None) -> np.n
             "Give either `seed` (stochastic) or `threshold`. "
             f"Received: seed={seed}, threshold={threshold}"
         )
-    x = np.asarray(x)
+    check_seed("seed", seed)
+    x = real_array("x", x)
     if not np.all((x >= 0) & (x <= 1)):
         raise ValueError(f"`x` must lie in [0, 1]. Received: from {x.min()} to {x.max()}")
     if threshold is None:
@@ -132,8 +173,7 @@ def bars_and_stripes(n: int) -> tuple[np.ndarray, np.ndarray]:
     1. The best possible mean log-likelihood is Σ p log p nats. Draws nothing.
     Source: MacKay, Information Theory, Inference, and Learning Algorithms (2003), chapter 43.
     """
-    if n < 2:
-        raise ValueError(f"`n` must be at least 2. Received: {n}")
+    check_count("n", n, least=2)
     lines = all_states(n)
     rows = np.repeat(lines, n, axis=1)
     columns = np.tile(lines, n)

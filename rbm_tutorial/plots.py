@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 from matplotlib.axes import Axes
 
+from rbm_tutorial.checks import check_count, real_array
 from rbm_tutorial.data import all_states
 
 GREY = "#808080"  # about 4:1 contrast on white and on a dark page alike
@@ -99,6 +100,10 @@ def reconstructions(
             "`originals` and `reconstructed` must have one shape. "
             f"Received: {originals.shape} and {reconstructed.shape}"
         )
+    if originals.ndim != 2:
+        raise ValueError(
+            f"`originals` must have shape (count, pixels). Received: {originals.shape}"
+        )
     rows = np.stack([originals, reconstructed])
     return _labelled_rows(rows, ["data", "reconstruction"], image_shape, ax)
 
@@ -114,6 +119,10 @@ def film_strip(
     `steps` are the numbers written above the columns; 0, 1, 2 … if `None`.
     """
     chain = _array(chain)
+    if chain.ndim != 3 or 0 in chain.shape:
+        raise ValueError(
+            f"`chain` must have shape (steps, chains, pixels). Received: {chain.shape}"
+        )
     steps = range(len(chain)) if steps is None else steps
     ax = _labelled_rows(chain.swapaxes(0, 1), [""] * chain.shape[1], image_shape, ax)
     width = ax.images[0].get_array().shape[1]
@@ -129,7 +138,17 @@ def training_curves(
     metric: str = "reconstruction_cost",
     ax: Axes | None = None,
 ) -> Axes:
-    """A metric over epochs, and its validation twin if there is one, from `History.history`."""
+    """A metric over epochs, and its validation twin if there is one, from what `fit` returns.
+
+    `history` is a `History`, or its dictionary. Raises `ValueError` for a metric it does not hold.
+    """
+    history = getattr(history, "history", history)
+    if not isinstance(history, Mapping):
+        raise ValueError(
+            f"`history` must be what `fit` returns. Received: {type(history).__name__}"
+        )
+    if metric not in history and f"val_{metric}" not in history:
+        raise ValueError(f"`metric` must be one of {sorted(history)}. Received: {metric!r}")
     ax = _axes(ax)
     for key, label, style in [(metric, "training", "-"), (f"val_{metric}", "validation", "--")]:
         if key in history:
@@ -166,6 +185,8 @@ def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
 
 def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axes:
     """How the values of one parameter of the layer, `w_rec`, `hb` or `vb`, are distributed."""
+    if name not in ("w_rec", "w_gen", "hb", "vb"):
+        raise ValueError(f"`name` must be a parameter: w_rec, hb or vb. Received: {name!r}")
     ax = _axes(ax)
     ax.hist(_array(getattr(rbm, name)).ravel(), bins=60)
     ax.set_xlabel(name)
@@ -187,7 +208,7 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
 
 
 def _array(x):
-    return ops.convert_to_numpy(x)
+    return ops.convert_to_numpy(x) if ops.is_tensor(x) else real_array("images", x)
 
 
 def _axes(ax, width=7.2, height=4.0):
@@ -200,8 +221,12 @@ def _bits(state):
 
 def _tile(images, columns, image_shape):
     """(count, pixels) → one picture; transparent (NaN) lines separate the images."""
-    if images.ndim != 2:
-        raise ValueError(f"`images` must have shape (count, pixels). Received: {images.shape}")
+    check_count("columns", columns)
+    if images.ndim != 2 or len(images) == 0:
+        raise ValueError(
+            "`images` must have shape (count, pixels), at least one: `images[None]` for a single "
+            f"one. Received: {images.shape}"
+        )
     side = int(np.sqrt(images.shape[1]))
     height, width = image_shape or (side, side)
     if height * width != images.shape[1]:

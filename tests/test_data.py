@@ -275,6 +275,24 @@ def test_as_arrays_keeps_every_example_in_order(sample):
         as_arrays(sample[1].take(0))
 
 
+def test_a_batch_stays_a_batch(sample):
+    """The batch axis was once flattened away: three "images" of 15,680 pixels."""
+    expected = as_arrays(sample[1].take(50))
+    for batched in (
+        sample[1].take(50).batch(20),
+        sample[1].take(50).map(flatten_image),
+        sample[1].take(50).batch(20).map(flatten_image),
+    ):
+        for ours, theirs in zip(as_arrays(batched), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_float_images_are_taken_as_they_are():
+    image = np.linspace(0, 1, 784, dtype="float32").reshape(28, 28, 1)
+    flat = flatten_image({"image": image, "label": 1}, label=False)
+    np.testing.assert_array_equal(flat, image.ravel())
+
+
 def test_stochastic_binarization_keeps_the_mean():
     x = np.tile(np.linspace(0, 1, 11, dtype="float32"), (20_000, 1))
     drawn = binarize(x, seed=0)
@@ -297,6 +315,9 @@ def test_binarization_refuses_what_it_cannot_do():
     for arguments in ({}, {"seed": 0, "threshold": 0.5}):
         with pytest.raises(ValueError, match="either `seed`"):
             binarize([[0.5]], **arguments)
+    for bad in ([["1"]], [[1j]], [[0.5], [0.5, 0.5]]):
+        with pytest.raises(ValueError, match="`x` must be an array of real numbers"):
+            binarize(bad, seed=0)
     for bad in (255.0, -1.0, np.nan):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
             binarize([[bad]], seed=0)
@@ -324,5 +345,5 @@ def test_bars_and_stripes_are_all_patterns_with_their_probabilities(n):
 
 
 def test_bars_and_stripes_need_two_lines():
-    with pytest.raises(ValueError, match="`n` must be at least 2"):
+    with pytest.raises(ValueError, match="`n` must be an integer of at least 2"):
         bars_and_stripes(1)

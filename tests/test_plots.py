@@ -1,5 +1,6 @@
 """Figures: what is drawn, not how it looks."""
 
+import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -86,6 +87,30 @@ def test_training_curves_show_validation_where_there_is_one():
     np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[1, 4], [2, 3]])
     assert ax.get_ylabel() == "free energy (nats)"
     assert len(plots.training_curves(history, "loss").lines) == 1
+
+
+def test_training_curves_take_what_fit_returns_and_name_the_metrics():
+    history = keras.callbacks.History()
+    history.history = {"loss": [1.0, 0.5]}
+    np.testing.assert_array_equal(
+        plots.training_curves(history, "loss").lines[0].get_ydata(), [1.0, 0.5]
+    )
+    with pytest.raises(ValueError, match=r"one of \['loss'\]. Received: 'typo'"):
+        plots.training_curves(history, "typo")
+    with pytest.raises(ValueError, match=r"`history` must be.*Received: list"):
+        plots.training_curves([1.0, 0.5])
+
+
+def test_refuses_other_ranks_no_images_and_what_are_no_numbers(rbm):
+    for draw, bad in (
+        (plots.image_grid, np.zeros((0, 4))),
+        (plots.image_grid, [["a"]]),
+        (plots.film_strip, np.zeros((3, 4))),
+        (lambda x: plots.reconstructions(x, x), np.zeros(4)),
+        (lambda name: plots.parameter_histogram(rbm, name), "typo"),
+    ):
+        with pytest.raises(ValueError, match="Received"):
+            draw(bad)
 
 
 def test_energy_landscape_is_the_energy_of_each_state(rbm, exact):
