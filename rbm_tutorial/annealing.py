@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import compiled, double_precision, uniform_stream
-from rbm_tutorial.checks import check_count, check_machine, check_matrix
+from rbm_tutorial.checks import check_count, check_machine, check_matrix, check_seed, real_array
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import tempered_gibbs_step
 
@@ -65,6 +65,7 @@ def ais_log_partition(
     Source: Neal (2001); Salakhutdinov & Murray (2008), section 4.
     """
     check_machine(rbm, "ais_log_partition")
+    seed = _checked_seed(seed)
     check_count("num_chains", num_chains, least=2)
     betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     logits = ops.tile(base[None], (num_chains, 1))
@@ -99,6 +100,7 @@ def reverse_ais_log_partition(
     Source: Burda, Grosse & Salakhutdinov (2015).
     """
     check_machine(rbm, "reverse_ais_log_partition")
+    seed = _checked_seed(seed)
     betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     start = ops.convert_to_tensor(samples, dtype="float32")
     check_matrix("samples", start, rbm.number_visible_units)
@@ -123,11 +125,16 @@ def salakhutdinov_murray_betas() -> np.ndarray:
     )
 
 
+def _checked_seed(seed):
+    check_seed("seed", -1 if seed is None else seed)  # an estimate is always repeatable
+    return int(seed)
+
+
 def _checked_betas(num_betas, betas):
     if betas is None:
         check_count("num_betas", num_betas, least=2)
         betas = np.linspace(0, 1, num_betas)
-    betas = np.asarray(betas, dtype="float64")
+    betas = real_array("betas", betas).astype("float64")
     if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1:
         raise ValueError(f"`betas` must be a vector from 0 to 1. Received: {betas}")
     if not np.all(np.diff(betas) > 0):

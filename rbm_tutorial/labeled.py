@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import checked_range
-from rbm_tutorial.checks import check_count, check_matrix, check_tied
+from rbm_tutorial.checks import check_count, check_matrix, check_tied, real_array
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
@@ -79,12 +79,13 @@ class LabeledRBM(RBM):
         """p(y | v) = softmax over y of -F(v, y): (batch, image units) in [0, 1] → (batch, classes).
 
         Exact, since F sums over all hidden states and Z cancels. Draws nothing.
-        Raises: `ValueError` on an untied layer or for images of another width.
+        Raises: `ValueError` on an untied layer, for another width or values outside [0, 1].
         """
         check_tied(self, "class_probabilities")
         w_image, w_label = self.w_rec[: -self.number_classes], self.w_rec[-self.number_classes :]
-        v = ops.convert_to_tensor(v, dtype=self.vb.dtype)
+        v = ops.convert_to_tensor(v if ops.is_tensor(v) else real_array("v", v), self.vb.dtype)
         check_matrix("v", v, w_image.shape[0])
+        v = self.visible_units.first.checked(v, "v")
         logits = ops.matmul(v, w_image) + self.hb
         sums = [
             ops.sum(self.hidden_units.log_normalizer(logits + w_label[k]), axis=1)

@@ -19,7 +19,7 @@ from rbm_tutorial.annealing import (
     salakhutdinov_murray_betas,
 )
 from rbm_tutorial.backend import compiled
-from rbm_tutorial.checks import check_count, check_machine
+from rbm_tutorial.checks import check_count, check_machine, check_seed
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import run_chains
@@ -64,6 +64,7 @@ def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
     Source: Besag (1975).
     """
     check_machine(rbm, "pseudo_log_likelihood")
+    check_seed("seed", seed)
     units, number = rbm.visible_units, rbm.number_visible_units
     if units.unbounded:
         raise ValueError(

@@ -206,7 +206,7 @@ def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):
     """
     if dbn.number_classes:
         raise ValueError("`dbn` must be a model of images alone. Received a top that sees labels.")
-    below = dbn.lower[0].visible_units.checked(ops.convert_to_tensor(x, dtype="float32"))
+    below = dbn.lower[0].checked_visible(x, "x")
     bound = -log_z
     for rbm in dbn.lower:
         logits = rbm.hidden_logits(below)

@@ -122,6 +122,12 @@ def test_joins_and_splits(rbm):
     np.testing.assert_array_equal(np.argmax(y, axis=1), LABELS)
 
 
+@pytest.mark.parametrize("v", [states(4), 255 * states(3), np.full((2, 3), np.nan), [["1"] * 3]])
+def test_refuses_to_classify_what_are_no_images(rbm, v):
+    with pytest.raises(ValueError, match=r"`v` must .*Received"):
+        rbm.class_probabilities(v)
+
+
 @pytest.mark.parametrize("labels", [np.array([0, 4]), np.array([-1, 0])])
 def test_refuses_labels_of_no_class(labels):
     with pytest.raises(REFUSED_WHEN_COMPILED, match=r"must lie in 0 … 3"):

@@ -172,6 +172,12 @@ def test_a_transposed_layer_on_top_changes_nothing():
     np.testing.assert_allclose(many, np.tile(np.log(exact.p_v), (3, 1)), atol=1e-4)
 
 
+def test_the_bound_of_layers_in_double_precision():
+    rbms = [RBM(3, number_visible_units=4, dtype="float64"), RBM(2, dtype="float64")]
+    bound = variational_bound(DeepBeliefNetwork(rbms), states(4), 0.0)
+    assert np.isfinite(bound).all()
+
+
 def test_the_bound_refuses_labels_and_values_outside_the_unit_interval(dbn):
     with pytest.raises(ValueError, match="sees labels"):
         variational_bound(labeled_network(), states(4), 0.0)
