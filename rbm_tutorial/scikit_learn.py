@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rbm_tutorial.checks import check_count, check_not_negative, check_positive, check_seed
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
 
@@ -56,6 +57,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def fit(self, X, y=None):
         """Train a new RBM on X, (examples, visible) in [0, 1]; labels `y` are not used."""
+        self._check_settings()
         X = validate_data(self, X, dtype="float32")
         rbm = RBM(self.n_components, seed=self.random_state)
         rbm.adapt(X)
@@ -74,6 +76,41 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_is_fitted(self)
         X = validate_data(self, X, dtype="float32", reset=False)
         return np.asarray(self.rbm_.forward(X))
+
+    def score_samples(self, X):
+        """-F(x) = log p(x) + log Z of each row, nats: (examples,). Draws nothing.
+
+        It ranks examples under one machine. That of `BernoulliRBM` is a random estimate of the
+        pseudo-likelihood, by which machines can be compared, too; for that call
+        `likelihood.pseudo_log_likelihood(transformer.rbm_, X)`.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype="float32", reset=False)
+        return -np.asarray(self.rbm_.free_energy(X))
+
+    @property
+    def components_(self):
+        """The weights as `BernoulliRBM` has them: (n_components, visible)."""
+        return np.asarray(self.rbm_.w_rec).T
+
+    @property
+    def intercept_hidden_(self):
+        """Hidden biases, (n_components,)."""
+        return np.asarray(self.rbm_.hb)
+
+    @property
+    def intercept_visible_(self):
+        """Visible biases, (visible,)."""
+        return np.asarray(self.rbm_.vb)
+
+    def _check_settings(self):
+        check_count("n_components", self.n_components)
+        check_count("batch_size", self.batch_size)
+        check_count("n_iter", self.n_iter, least=0)
+        check_count("persistent_chains", self.persistent_chains, least=0)
+        check_positive("learning_rate", self.learning_rate)
+        check_not_negative("momentum", self.momentum)
+        check_seed("random_state", self.random_state)
 
     @property
     def _n_features_out(self):  # for `get_feature_names_out`

@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
 from rbm_tutorial import RBM
@@ -50,6 +51,40 @@ def test_refuses_values_outside_the_unit_interval_and_other_widths():
     fitted = RBMTransformer(2, n_iter=1).fit(IMAGES)
     with pytest.raises(ValueError, match="8 features"):
         fitted.transform(IMAGES[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_iter", -3),
+        ("learning_rate", -0.1),
+        ("momentum", -1),
+        ("n_components", 0),
+        ("batch_size", 2.5),
+        ("persistent_chains", -1),
+        ("random_state", True),
+    ],
+)
+def test_refuses_settings_that_cannot_work(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {value}"):
+        RBMTransformer(**{name: value}).fit(IMAGES)
+
+
+def test_settings_may_be_numbers_of_numpy():
+    ours = RBMTransformer(np.int64(2), n_iter=np.int32(1), random_state=np.int64(3)).fit(IMAGES)
+    same = RBMTransformer(2, n_iter=1, random_state=3).fit(IMAGES)
+    np.testing.assert_array_equal(ours.transform(IMAGES), same.transform(IMAGES))
+
+
+def test_has_what_code_for_bernoulli_rbm_reads():
+    fitted = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    twin = BernoulliRBM(3)
+    twin.components_ = fitted.components_
+    twin.intercept_hidden_ = fitted.intercept_hidden_
+    twin.intercept_visible_ = fitted.intercept_visible_
+    np.testing.assert_allclose(fitted.transform(IMAGES), twin.transform(IMAGES), atol=1e-5)
+    free_energy = twin._free_energy(IMAGES)
+    np.testing.assert_allclose(fitted.score_samples(IMAGES), -free_energy, atol=1e-4)
 
 
 def test_keras_wraps_the_unrolled_stack():
