@@ -1,6 +1,6 @@
 """The partition function by annealed importance sampling, in both directions.
 
-Chapter 8 derives it and says how far it can be trusted. Everything is in nats.
+The chapter on estimating Z derives it and says how far it can be trusted. Everything is in nats.
 """
 
 import functools
@@ -86,7 +86,7 @@ def reverse_ais_log_partition(
 
     The mean weight estimates Z₀ / Z, so `log_z` is too high on average *if* the chains start at
     exact samples of the machine; with `ais_log_partition` it then sandwiches log Z. Where the
-    chains start matters the less the slower the annealing is: chapter 8.
+    chains start matters the less the slower the annealing is.
 
     Args:
         rbm: the machine, tied.

@@ -43,6 +43,8 @@ def checked_range(x, low: float, high: float, message: str):
     """
     if BACKEND == "jax" and isinstance(x, jax.core.Tracer):
         return ops.where((x >= low) & (x <= high), x, np.nan)
+    if BACKEND == "jax" and ops.size(x) == 0:  # of which JAX knows no minimum
+        return x
     least, most = ops.min(x), ops.max(x)
     inside = (least >= low) & (most <= high)
     if BACKEND == "tensorflow" and not tf.executing_eagerly():

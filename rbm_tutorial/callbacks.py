@@ -1,4 +1,4 @@
-"""Keras callbacks that watch a machine while it learns. Chapter 6 uses them."""
+"""Keras callbacks that watch a machine while it learns."""
 
 import keras
 from keras import ops

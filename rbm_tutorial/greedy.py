@@ -1,6 +1,6 @@
 """Greedy training of a stack: each RBM learns the states of the one below it.
 
-Chapter 9 derives when that raises a bound on the likelihood.
+The chapter on stacking derives when that raises a bound on the likelihood.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """An RBM that sees labels beside the image: p(v, y), from which classes are drawn and recognized.
 
-Chapter 9 uses it on top of a stack.
+The chapter on stacking uses it as the top layer.
 """
 
 import keras

@@ -1,7 +1,7 @@
 """How probable data are under a trained machine, and how well its Gibbs chains mix.
 
-Chapter 3 derives the log-likelihood from the free energy. Everything is in nats. The partition
-function comes from `exact`, for small machines, or from `annealing`; import them from here, too.
+The chapter on free energy derives the log-likelihood. Everything is in nats. The partition function
+comes from `exact`, for small machines, or from `annealing`; import them from here, too.
 """
 
 import functools

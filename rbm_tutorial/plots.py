@@ -1,7 +1,7 @@
 """Figures of RBMs and their training: every function takes and returns matplotlib `Axes`.
 
 Without `ax` a new figure is made. `use_style` sets colors that read on light and on dark pages.
-Chapter 7 shows each of them.
+The chapter on visualization shows each of them.
 """
 
 from collections.abc import Mapping, Sequence

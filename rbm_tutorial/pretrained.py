@@ -1,4 +1,4 @@
-"""The RBM with 500 hidden units of chapter 8, trained on MNIST, as it comes with the package."""
+"""The RBM with 500 hidden units that the book measures, trained on MNIST."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from rbm_tutorial.rbm import RBM
 
 
 def load_pretrained_rbm() -> RBM:
-    """The best RBM(500) of chapter 8: 784 visible units, trained on binarized MNIST.
+    """The best RBM(500) of the book: 784 visible units, trained on binarized MNIST.
 
     The weights are kept in half precision and returned in the precision of Keras' floats. Their
     test log-likelihood is in `stored_result("likelihood_pretrained")`; `python

@@ -1,7 +1,7 @@
 """The restricted Boltzmann machine as a Keras layer: the layer *is* the distribution p(v).
 
-Chapters 1 to 3 derive what is computed here, chapter 4 the learning rule, chapter 5 the two
-sets of weights. Energies are in nats.
+The book's first three chapters derive what is computed here, those on contrastive divergence and
+tied weights the learning rule and the two sets of weights. Energies are in nats.
 """
 
 import warnings

@@ -1,6 +1,6 @@
 """Gibbs sampling: long chains in a compiled step, one step at any temperature, clamped chains.
 
-Chapter 7 looks at chains, chapter 8 anneals along the temperatures.
+The chapter on visualization looks at chains, that on estimating Z anneals along the temperatures.
 """
 
 import math

@@ -1,6 +1,7 @@
 """From one layer to many: the deep belief network that stacked RBMs make.
 
-Chapter 9 derives why a further layer can raise the likelihood, and what is computed here.
+The chapter on stacking derives why a further layer can raise the likelihood, and what is computed
+here.
 """
 
 import itertools

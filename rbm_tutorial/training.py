@@ -1,6 +1,6 @@
 """Contrastive divergence as a Keras model: the small model *is* the training procedure.
 
-Chapter 4 derives the loss, chapter 6 trains on real digits.
+The chapter on contrastive divergence derives the loss, that on training learns real digits.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,7 @@
 """Wake-sleep for a deep belief network as a Keras model: all layers learn at once.
 
-Chapter 5 derives the delta rules for one layer, chapter 9 uses them on a stack.
+The chapter on tied weights derives the delta rules for one layer, that on stacking uses them on
+many.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""The weights that come with the package are those that chapter 8 measures."""
+"""The weights that come with the package are those that the book measures."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_a_short_annealing_agrees_with_the_committed_log_partition():
     committed = stored_result("likelihood_pretrained")["ais"]["log_z"]
     base_rate = as_arrays(load_mnist()[0])[0].mean(axis=0)
     short = ais_log_partition(load_pretrained_rbm(), 50, 1_000, base_rate)
-    # Few temperatures: too low by some nats, as chapter 8 shows, and hardly ever too high.
+    # Few temperatures: too low by some nats, and hardly ever too high.
     assert committed - 6 < short.log_z < committed + 1
 
 
