@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import checked_range
-from rbm_tutorial.checks import check_count, check_matrix, check_tied, real_array
+from rbm_tutorial.checks import check_count, check_examples, check_matrix, check_tied, real_array
 from rbm_tutorial.rbm import RBM
+from rbm_tutorial.sampling import gibbs_step, independent_units, run_chains
 from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
 
@@ -92,6 +93,26 @@ class LabeledRBM(RBM):
             for k in range(self.number_classes)
         ]
         return ops.softmax(ops.stack(sums, axis=1) + self.vb[-self.number_classes :])
+
+    def sample_image(self, labels, steps: int = 1000):
+        """Draw v ~ p(v | y) for each of `labels`, (batch,): → (batch, image units) in {0, 1}.
+
+        By Gibbs chains in which the label units stay as they are, from units drawn by biases alone.
+        Raises: `ValueError` for labels of no class, or fewer than one step.
+        """
+
+        def clamped(visible):
+            return self.join(self.split(visible)[0], labels)
+
+        check_examples("labels", len(labels))
+        start = clamped(independent_units(self, len(labels)))
+        visible = run_chains(self, start, steps, lambda v: clamped(gibbs_step(self, v)))
+        return self.split(visible)[0]
+
+    def generate(self, labels, steps: int = 1000):
+        """p(v=1 | h) at the end of the chains of `sample_image`: images of these classes, gray."""
+        h = self.sample_h(self.join(self.sample_image(labels, steps), labels))
+        return self.split(self.reverse(h))[0]
 
     def get_config(self):
         config = {**super().get_config(), "number_classes": self.number_classes}

@@ -10,9 +10,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rbm_tutorial.checks import check_count, check_not_negative, check_positive, check_seed
+from rbm_tutorial.checks import (
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    real_array,
+)
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
+from rbm_tutorial.units import Bernoulli
 
 
 class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -31,8 +38,9 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Attributes:
         rbm_: the trained `RBM`.
+        model_: the `ContrastiveDivergence` that trained it, with its optimizer and chains.
 
-    Raises: `ValueError` for values outside [0, 1], as `ContrastiveDivergence` does.
+    Raises: `ValueError` for settings out of range and values outside [0, 1].
     """
 
     def __init__(
@@ -57,25 +65,31 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def fit(self, X, y=None):
         """Train a new RBM on X, (examples, visible) in [0, 1]; labels `y` are not used."""
-        self._check_settings()
-        X = validate_data(self, X, dtype="float32")
-        rbm = RBM(self.n_components, seed=self.random_state)
-        rbm.adapt(X)
-        model = ContrastiveDivergence(rbm, self.persistent_chains)
-        model.compile(keras.optimizers.SGD(self.learning_rate, momentum=self.momentum))
+        X = self._checked(X, new=True)
+        self._start(X)
         rng = np.random.default_rng(self.random_state)
         for _ in range(self.n_iter):
-            model.fit(
-                rng.permutation(X), batch_size=self.batch_size, shuffle=False, verbose=self.verbose
-            )
-        self.rbm_ = rbm
+            self._learn(rng.permutation(X))
+        return self
+
+    def partial_fit(self, X, y=None):
+        """Train on X once, in its order, from where training was; the first call starts it."""
+        new = not hasattr(self, "rbm_")
+        X = self._checked(X, new)
+        if new:
+            self._start(X)
+        self._learn(X)
         return self
 
     def transform(self, X):
         """p(h=1 | x) of each row."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype="float32", reset=False)
-        return np.asarray(self.rbm_.forward(X))
+        return np.asarray(self.rbm_.forward(self._checked(X)))
+
+    def gibbs(self, v):
+        """Draw one Gibbs step v → h → v: (examples, visible) → the same in {0, 1}."""
+        check_is_fitted(self)
+        return np.asarray(self.rbm_.forward_gibbs(self._checked(v), steps=1))
 
     def score_samples(self, X):
         """-F(x) = log p(x) + log Z of each row, nats: (examples,). Draws nothing.
@@ -85,8 +99,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         `likelihood.pseudo_log_likelihood(transformer.rbm_, X)`.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype="float32", reset=False)
-        return -np.asarray(self.rbm_.free_energy(X))
+        return -np.asarray(self.rbm_.free_energy(self._checked(X)))
 
     @property
     def components_(self):
@@ -103,6 +116,13 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Visible biases, (visible,)."""
         return np.asarray(self.rbm_.vb)
 
+    def _checked(self, X, new=False):
+        """X as an array of such values as the RBM takes; if `new`, to be learned from."""
+        if new:
+            self._check_settings()
+        X = validate_data(self, X, dtype="numeric", reset=new)
+        return np.asarray(Bernoulli().checked(real_array("X", X).astype("float32"), "X"))
+
     def _check_settings(self):
         check_count("n_components", self.n_components)
         check_count("batch_size", self.batch_size)
@@ -111,6 +131,15 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_positive("learning_rate", self.learning_rate)
         check_not_negative("momentum", self.momentum)
         check_seed("random_state", self.random_state)
+
+    def _start(self, X):
+        self.rbm_ = RBM(self.n_components, seed=self.random_state)
+        self.rbm_.adapt(X)
+        self.model_ = ContrastiveDivergence(self.rbm_, self.persistent_chains)
+        self.model_.compile(keras.optimizers.SGD(self.learning_rate, momentum=self.momentum))
+
+    def _learn(self, X):
+        self.model_.fit(X, batch_size=self.batch_size, shuffle=False, verbose=self.verbose)
 
     @property
     def _n_features_out(self):  # for `get_feature_names_out`

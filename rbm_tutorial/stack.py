@@ -14,7 +14,7 @@ from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_tied
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import gibbs_step, independent_units, run_chains
+from rbm_tutorial.sampling import independent_units, run_chains
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -50,7 +50,10 @@ class DeepBeliefNetwork(keras.Model):
         self.top = rbms[-1]
         for place, rbm in enumerate(self.lower, start=1):  # else equal seeds draw equal numbers
             fork_stream(rbm.seed_generator, place)
-        self.built = True
+        self.build((None, self.lower[0].number_visible_units))
+
+    def build(self, input_shape):
+        """Do nothing: the layers are built. Keras notes the shape, which `export` needs."""
 
     @property
     def number_classes(self) -> int:
@@ -100,16 +103,12 @@ class DeepBeliefNetwork(keras.Model):
             raise ValueError(
                 "`labels` need a LabeledRBM on top. Received labels, the top sees none."
             )
-        number = number if labels is None else len(labels)
-        check_count("number", number)
-        top = self.top
-
-        def clamped(visible):
-            return visible if labels is None else top.join(top.split(visible)[0], labels)
-
-        start = clamped(independent_units(top, number))
-        visible = run_chains(top, start, steps, lambda v: clamped(gibbs_step(top, v)))
-        h = top.split(visible)[0] if self.number_classes else visible
+        if labels is not None:
+            h = self.top.sample_image(labels, steps)
+        else:
+            check_count("number", number)
+            h = run_chains(self.top, independent_units(self.top, number), steps)
+            h = self.top.split(h)[0] if self.number_classes else h
         for rbm in reversed(self.lower[1:]):
             h = rbm.sample_v(h)
         return self.lower[0].reverse(h)
