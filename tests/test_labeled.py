@@ -147,6 +147,33 @@ def test_refuses_one_class_and_no_pixels():
         LabeledRBM(2).build([10])
 
 
+def image_p_value(images, joint, label):
+    """Of the χ² test of images, (images, 3), against p(v | y)."""
+    p = joint.sum(axis=1).reshape(8, 4)[:, label]
+    counts = np.bincount((images @ [4, 2, 1]).astype(int), minlength=8)
+    return stats.chisquare(counts, counts.sum() * p / p.sum()).pvalue
+
+
+@pytest.mark.parametrize("label", [0, 3])
+def test_images_of_a_class_follow_the_enumerated_distribution(rbm, joint, label):
+    labels = np.full(8000, label)
+    images = np.asarray(rbm.sample_image(labels, steps=40))
+    assert image_p_value(images, joint, label) > 1e-3
+    assert image_p_value(images, joint, (label + 1) % 4) < 1e-9  # those of another class do not
+    gray = np.asarray(rbm.generate(labels, steps=40))
+    assert gray.shape == (8000, 3)
+    error = images.std(axis=0) / np.sqrt(4000)  # of the difference of two means, at most
+    assert np.all(np.abs(gray.mean(axis=0) - images.mean(axis=0)) < 5 * error)
+
+
+def test_refuses_to_draw_images_of_no_class(rbm):
+    for labels in ([4], [-1], [0.5]):
+        with pytest.raises(ValueError, match=r"`labels` must .*Received"):
+            rbm.sample_image(labels, steps=2)
+    with pytest.raises(ValueError, match=r"`labels` must hold at least one"):
+        rbm.sample_image([], steps=2)
+
+
 def test_likelihoods_are_those_of_the_joint_distribution(rbm, joint):
     w, hb, vb = parameters_of(rbm)
     energy = (VISIBLE @ vb)[:, None] + HIDDEN @ hb + VISIBLE @ w @ HIDDEN.T

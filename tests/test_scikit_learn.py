@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
-from rbm_tutorial import RBM
+from rbm_tutorial import RBM, ContrastiveDivergence
 from rbm_tutorial.scikit_learn import RBMTransformer
 from rbm_tutorial.stack import DeepBeliefNetwork
 
@@ -85,6 +86,78 @@ def test_has_what_code_for_bernoulli_rbm_reads():
     np.testing.assert_allclose(fitted.transform(IMAGES), twin.transform(IMAGES), atol=1e-5)
     free_energy = twin._free_energy(IMAGES)
     np.testing.assert_allclose(fitted.score_samples(IMAGES), -free_energy, atol=1e-4)
+
+
+def test_goes_on_from_where_it_was():
+    """Two passes of `partial_fit` are the run of `fit` that has no new order."""
+    ours = RBMTransformer(3, random_state=0, persistent_chains=5)
+    for _ in range(2):
+        ours.partial_fit(IMAGES)
+    rbm = RBM(3, seed=0)
+    rbm.adapt(IMAGES)
+    model = ContrastiveDivergence(rbm, 5)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    model.fit(IMAGES, epochs=2, batch_size=32, shuffle=False, verbose=0)
+    np.testing.assert_allclose(ours.components_, np.asarray(rbm.w_rec).T, atol=1e-6)
+
+
+def test_draws_a_gibbs_step_of_its_machine():
+    ours = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    again = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    drawn = ours.gibbs(IMAGES)
+    np.testing.assert_array_equal(drawn, again.rbm_.forward_gibbs(IMAGES, steps=1))
+    assert set(np.unique(drawn)) == {0, 1}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples", "gibbs"])
+@pytest.mark.parametrize("bad", [255 * IMAGES, IMAGES - 1, np.where(IMAGES > 0, np.nan, IMAGES)])
+def test_refuses_values_wherever_they_come(method, bad):
+    with pytest.raises(ValueError, match=r"`X` must lie in|NaN"):
+        getattr(RBMTransformer(2, n_iter=1).fit(IMAGES), method)(bad)
+
+
+def squashed(X):
+    """X in [0, 1], if it is anything that has such values; what is wrong with it stays wrong."""
+    X = np.asarray(X) if hasattr(X, "__array__") or isinstance(X, list) else X
+    if isinstance(X, np.ndarray) and X.dtype.kind in "iuf" and np.isfinite(X).all():
+        return 1 / (1 + np.exp(-X.astype(np.result_type(X, "float32"))))
+    return X
+
+
+class AnyValues(RBMTransformer):
+    """For scikit-learn's own checks, whose data are no probabilities."""
+
+    def fit(self, X, y=None):
+        return super().fit(squashed(X), y)
+
+    def partial_fit(self, X, y=None):
+        return super().partial_fit(squashed(X), y)
+
+    def transform(self, X):
+        return super().transform(squashed(X))
+
+    def score_samples(self, X):
+        return super().score_samples(squashed(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_passes_the_checks_of_scikit_learn():
+    """All but two, once the values of their data are squashed into [0, 1].
+
+    And one that it skips itself, of arrays of other libraries, unless SciPy is told to take them.
+    """
+    reason = "it computes in single precision, as the layer does"
+    results = check_estimator(
+        AnyValues(3, n_iter=1, random_state=0),
+        on_fail=None,
+        expected_failed_checks={
+            "check_transformer_preserve_dtypes": reason,
+            "check_methods_sample_order_invariance": reason + ": the last digit may differ",
+        },
+    )
+    failed = {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"}
+    assert not failed
+    assert sum(r["status"] == "passed" for r in results) > 40
 
 
 def test_keras_wraps_the_unrolled_stack():

@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import (
     BINARY,
     REAL,
     exact_of,
     machine,
+    only_tensorflow,
     p_value,
     sharing_noise,
     states,
@@ -218,6 +220,14 @@ def test_saved_and_loaded(tmp_path, make):
     np.testing.assert_array_equal(restored.generate(3, steps=2), dbn.generate(3, steps=2))
     for ours, theirs in zip(dbn.weights, restored.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@only_tensorflow
+def test_exported_for_serving(tmp_path, dbn):
+    expected = np.asarray(dbn(states(4)))
+    dbn.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(states(4).astype("float32")), expected, atol=1e-6)
 
 
 def test_builds_layers_that_have_no_weights_yet():
