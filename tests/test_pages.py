@@ -18,7 +18,7 @@ NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 PAGES = [ROOT / "index.md", *sorted((ROOT / "chapters").glob("*.md")), *NOTEBOOKS]
 
 # Chapters that still mark checked cells by a comment and show results as booleans; to be emptied.
-MOVING = {"06_training", "07_visualization", "09_stacking", "10_scaling"}
+MOVING = {"06_training", "10_scaling"}
 
 
 def each(paths):
