@@ -18,7 +18,7 @@ NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 PAGES = [ROOT / "index.md", *sorted((ROOT / "chapters").glob("*.md")), *NOTEBOOKS]
 
 # Chapters that still mark checked cells by a comment and show results as booleans; to be emptied.
-MOVING = {"06_training", "10_scaling"}
+MOVING = {"08_training", "13_scaling"}
 
 
 def each(paths):
