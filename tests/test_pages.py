@@ -17,18 +17,9 @@ NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 PAGES = [ROOT / "index.md", *sorted((ROOT / "chapters").glob("*.md")), *NOTEBOOKS]
 
-# Chapters that still mark checked cells by a comment and show results as booleans; to be emptied.
-MOVING = {"08_training", "13_scaling"}
-
 
 def each(paths):
     return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
-
-
-def each_that_moved(paths):
-    """Readers' rules that are new: a chapter that has not moved yet is expected to break them."""
-    moving = pytest.mark.xfail(reason="has not moved to tags and numbers yet")
-    return each([pytest.param(path, marks=moving if path.stem in MOVING else ()) for path in paths])
 
 
 every_notebook, every_chapter, every_page = each(NOTEBOOKS), each(NUMBERED), each(PAGES)
@@ -43,13 +34,8 @@ def tags(cell):
     return cell.metadata.get("tags", [])
 
 
-def commented_cells(path):
-    return [cell for cell in cells(path, "code") if "NBVAL_CHECK_OUTPUT" in cell.source]
-
-
 def checked_cells(path):
-    tagged = [cell for cell in cells(path, "code") if "nbval-check-output" in tags(cell)]
-    return tagged + commented_cells(path)
+    return [cell for cell in cells(path, "code") if "nbval-check-output" in tags(cell)]
 
 
 def outputs(path):
@@ -106,13 +92,13 @@ def test_checked_cells_have_something_to_check(path):
     assert all(cell.outputs for cell in checked_cells(path))
 
 
-@each_that_moved(NOTEBOOKS)
+@every_notebook
 def test_checked_cells_are_marked_where_readers_do_not_see_it(path):
     """By the tag `nbval-check-output`; the comment means the same, but stands on the page."""
-    assert not [cell.source for cell in commented_cells(path)]
+    assert not [cell for cell in cells(path, "code") if "NBVAL_CHECK_OUTPUT" in cell.source]
 
 
-@each_that_moved(NUMBERED)
+@every_chapter
 def test_shows_numbers_and_not_booleans(path):
     """`True` tells a reader less than the number that was compared."""
     booleans = [line for line in printed_lines(path) if line.endswith(("True", "False"))]
