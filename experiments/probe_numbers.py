@@ -68,8 +68,9 @@ def state(model):
     """What a model holds besides layers: chains, offsets, variables of the optimizer."""
     names = ["chains", "visible_offset", "hidden_offset"]
     found = {name: getattr(model, name, None) for name in names}
-    optimized = getattr(getattr(model, "optimizer", None), "variables", [])
-    found["optimizer"] = {variable.name: variable for variable in optimized}
+    if getattr(model, "offsets", ()):  # the offsets' name since they moved
+        found["visible_offset"], found["hidden_offset"] = model.offsets[:2]
+    found["optimizer"] = list(getattr(getattr(model, "optimizer", None), "variables", []))
     return {name: value for name, value in found.items() if value is not None}
 
 
