@@ -14,13 +14,13 @@ from matplotlib.axes import Axes
 from rbm_tutorial.checks import check_count, real_array
 from rbm_tutorial.data import all_states
 
-GREY = "#808080"  # about 4:1 contrast on white and on a dark page alike
+GRAY = "#808080"  # about 4:1 contrast on white and on a dark page alike
 # Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two.
 COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults: transparent figures, mid-grey text, color-blind-safe lines."""
+    """Set matplotlib's defaults: transparent figures, mid-gray text, color-blind-safe lines."""
     plt.rcParams.update(
         {
             "figure.figsize": (7.2, 4.0),
@@ -37,7 +37,7 @@ def use_style() -> None:
             "image.interpolation": "nearest",
             **dict.fromkeys(
                 ["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"],
-                GREY,
+                GRAY,
             ),
         }
     )
@@ -105,7 +105,7 @@ def reconstructions(
             f"`originals` must have shape (count, pixels). Received: {originals.shape}"
         )
     rows = np.stack([originals, reconstructed])
-    return _labelled_rows(rows, ["data", "reconstruction"], image_shape, ax)
+    return _labeled_rows(rows, ["data", "reconstruction"], image_shape, ax)
 
 
 def film_strip(
@@ -124,7 +124,7 @@ def film_strip(
             f"`chain` must have shape (steps, chains, pixels). Received: {chain.shape}"
         )
     steps = range(len(chain)) if steps is None else steps
-    ax = _labelled_rows(chain.swapaxes(0, 1), [""] * chain.shape[1], image_shape, ax)
+    ax = _labeled_rows(chain.swapaxes(0, 1), [""] * chain.shape[1], image_shape, ax)
     width = ax.images[0].get_array().shape[1]
     ax.set_xticks((np.arange(len(chain)) + 0.5) * width / len(chain), [str(s) for s in steps])
     ax.xaxis.tick_top()
@@ -241,7 +241,7 @@ def _tile(images, columns, image_shape):
     return tiles.reshape(rows * (height + 1), columns * (width + 1))
 
 
-def _labelled_rows(rows, labels, image_shape, ax):
+def _labeled_rows(rows, labels, image_shape, ax):
     """(rows, columns, pixels) as a grid with a label to the left of each row."""
     count, columns, pixels = rows.shape
     ax = image_grid(rows.reshape(-1, pixels), columns, image_shape, ax)

@@ -9,7 +9,7 @@ import statistics
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from rbm_tutorial.plots import COLORS, GREY
+from rbm_tutorial.plots import COLORS, GRAY
 
 DRAWN = ["fit", "fit on JAX", "PyTorch", "scikit-learn", "rbms", "source"]  # in the order of COLORS
 GROUPS = {"products": COLORS[0], "sampling": COLORS[1], "update": COLORS[2],
@@ -52,7 +52,7 @@ def training_figure(
     ax = ax or plt.subplots(layout="constrained")[1]
     times = times_of(result, hidden, algorithm)
     limit = ours_and_limit(result)[1]
-    colors = {**dict(zip(DRAWN, COLORS)), limit: GREY}
+    colors = {**dict(zip(DRAWN, COLORS)), limit: GRAY}
     for name, color in colors.items():
         points = sorted((batch, ms) for (n, batch), ms in times.items() if n == name)
         if points:
@@ -68,7 +68,7 @@ def training_figure(
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("batch")
     ax.set_ylabel("time of a step (ms)")
-    ax.set_title(f"{algorithm}, {result['visible']}×{hidden}", color=GREY)
+    ax.set_title(f"{algorithm}, {result['visible']}×{hidden}", color=GRAY)
     return ax
 
 
@@ -81,8 +81,8 @@ def step_figure(result: dict, ax: Axes | None = None) -> Axes:
         ax.barh(row, part["median"], left=end, color=GROUPS[part["group"]])
         end += part["median"]
     fit = result["parts"]["fit_ms"]["median"]
-    ax.barh(len(parts), fit, color=GREY)
-    ax.axvline(end, color=GREY, linewidth=0.8, linestyle=":")
+    ax.barh(len(parts), fit, color=GRAY)
+    ax.axvline(end, color=GRAY, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(parts) + 1), [*parts, "fit, measured"])
     ax.invert_yaxis()
     ax.set_xlabel("ms")

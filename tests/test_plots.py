@@ -155,7 +155,7 @@ def test_draws_on_given_axes_and_returns_them(rbm, batch):
 def test_style_reads_on_light_and_dark_pages():
     plots.use_style()
     assert plt.rcParams["figure.facecolor"] == plt.rcParams["axes.facecolor"] == "none"
-    for color in (plots.GREY, *plots.COLORS):
+    for color in (plots.GRAY, *plots.COLORS):
         red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
         luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
         assert (luminance + 0.05) / (0.01 + 0.05) > 2  # contrast with a dark page
