@@ -49,7 +49,12 @@ def unit_type(cls):
 
 
 def check_normalizable(visible_units, hidden_units) -> None:
-    """Raise a `ValueError` if both types are unbounded: then Z may be infinite."""
+    """Raise a `ValueError` if both types are unbounded, or one is no type: Z may be infinite."""
+    for name, units in [("visible_units", visible_units), ("hidden_units", hidden_units)]:
+        if isinstance(units, type) or not hasattr(units, "log_normalizer"):
+            raise ValueError(
+                f"`{name}` must be a type of units, such as `Bernoulli()`. Received: {units!r}"
+            )
     if visible_units.unbounded and hidden_units.unbounded:
         raise ValueError(
             "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once a "

@@ -314,3 +314,10 @@ def test_types_take_numbers_of_numpy(tmp_path):
     keras.Sequential([keras.Input((6,)), layer]).save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras").layers[0]
     assert restored.hidden_units == CLASSES
+
+
+@pytest.mark.parametrize("wrong", ["bernoulli", None, Bernoulli])
+@pytest.mark.parametrize("name", ["visible_units", "hidden_units"])
+def test_refuses_what_is_no_type_of_units(name, wrong):
+    with pytest.raises(ValueError, match=rf"`{name}` must be a type of units.*Received"):
+        RBM(2, **{name: wrong})
