@@ -56,7 +56,12 @@ def examples(x, y, weights, labeled: bool):
     """
     x = images(x, labeled)
     if not isinstance(x, np.ndarray):
-        return x, y, weights
+        if y is not None or weights is not None:
+            raise ValueError(
+                "`y` and `sample_weight` go with arrays: batches bring theirs along, as (x, y, "
+                f"weights). Received both, with a {type(x).__name__}"
+            )
+        return x, None, None
     if labeled and y is None:
         raise ValueError("`y` must hold integer labels, which this model learns. Received: None")
     if not labeled and y is not None and np.shape(y)[-1:] != (0,):
@@ -66,15 +71,16 @@ def examples(x, y, weights, labeled: bool):
         )
     y = None if y is None else one_for_each("y", y, x)
     if weights is not None:
-        weights = checked_weights(one_for_each("sample_weight", weights, x).astype("float32"))
+        weights = one_for_each("sample_weight", weights, x, True).astype("float32")
+        weights = checked_weights(weights.reshape(len(x)))
         y = np.zeros((len(x), 0), "float32") if y is None else y
     return x, y, weights
 
 
-def one_for_each(name, values, x):
-    """`values` as an array, once it is known to hold one of them for each example."""
+def one_for_each(name, values, x, single=False):
+    """`values` as an array, once it is known to hold one, or one row, for each example."""
     values = real_array(name, values)
-    if len(values.shape) == 0 or len(values) != len(x):
+    if len(values.shape) == 0 or len(values) != len(x) or (single and values.size != len(x)):
         raise ValueError(
             f"`{name}` must hold one number for each example, {len(x)}. "
             f"Received: shape {values.shape}"

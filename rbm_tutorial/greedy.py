@@ -9,13 +9,22 @@ import keras
 import numpy as np
 
 from rbm_tutorial.backend import fork_stream
-from rbm_tutorial.checks import check_count, check_ends, check_examples, check_matrix, real_array
+from rbm_tutorial.checks import (
+    check_count,
+    check_ends,
+    check_examples,
+    check_matrix,
+    check_tied,
+    real_array,
+)
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
+from rbm_tutorial.recovery import Backup
 from rbm_tutorial.stack import DeepBeliefNetwork, check_stack
 from rbm_tutorial.training import ContrastiveDivergence
 
+BACKUPS = (Backup, keras.callbacks.BackupAndRestore)
 VALIDATION = 2**31  # in place of an epoch: the states of validation examples are drawn once
 
 
@@ -118,6 +127,16 @@ def train_stack(
     """
     rbms = list(rbms)
     check_stack(rbms)
+    for rbm in rbms:
+        check_tied(rbm, "train_stack")
+        rbm.hidden_units.check_number(rbm.number_hidden_units)
+    if len({id(rbm) for rbm in rbms}) < len(rbms):
+        raise ValueError("`rbms` must be different layers. Received one of them twice.")
+    if not callable(callbacks) and any(isinstance(c, BACKUPS) for c in callbacks):
+        raise ValueError(
+            "`callbacks` with a backup must be a function that makes of a layer the callbacks for "
+            "it, each backup in a folder of its own. Received one backup for all layers."
+        )
     check_count("batch_size", batch_size)
     check_count("persistent_chains", persistent_chains, least=0)
     x, labels = checked_examples("x", x, labels, rbms)

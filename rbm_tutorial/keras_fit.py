@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import BACKEND, distributed, several_workers
-from rbm_tutorial.checks import check_matrix
+from rbm_tutorial.checks import check_examples, check_matrix
 from rbm_tutorial.examples import (
     check_batch,
     checked_weights,
@@ -98,6 +98,7 @@ class FastFit(keras.Model):
         given["callbacks"] = [RaiseOnNaN(), *callbacks]
         given = self._batched(given)
         steps = given.get("steps_per_epoch"), given.get("validation_steps")
+        self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         try:
             with self._weights_kept() as keep, self._no_step_beyond(*steps):
                 given["callbacks"] = [*given["callbacks"], *keep]
@@ -115,6 +116,7 @@ class FastFit(keras.Model):
         given = given | own if own else self._ready(self._checked(given), learns=False)
         with self._weights_kept(), self._no_step_beyond(given.get("steps")):
             result = super().evaluate(**given)
+        check_examples("x", len(keras.tree.flatten(result)))
         if np.isnan(keras.tree.flatten(result)).any():  # JAX cannot raise in a compiled function
             raise ValueError(
                 "`x` must hold values in [0, 1] alone. Received others: a mean is NaN."
@@ -126,7 +128,10 @@ class FastFit(keras.Model):
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
         with self._weights_kept(), self._no_step_beyond(given.get("steps")):
-            return super().predict(**given)
+            result = super().predict(**given)
+        if BACKEND == "jax" and np.isnan(result).any():
+            raise ValueError("`x` must hold values that its units can have. Received others.")
+        return result
 
     def train_on_batch(self, *args, **kwargs):
         """Make one update as Keras does."""
@@ -163,7 +168,7 @@ class FastFit(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         weights = None
         if sample_weight is not None:
-            weights = ops.reshape(ops.cast(sample_weight, self.compute_dtype), (-1,))
+            weights = ops.reshape(ops.cast(sample_weight, self.variable_dtype), (-1,))
             weights = checked_weights(weights)
         return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
 
@@ -199,7 +204,7 @@ class FastFit(keras.Model):
             check_matrix("x", keras.tree.flatten(x.element_spec)[0], self.width)
         elif isinstance(x, np.ndarray):
             check_matrix("x", x, self.width)
-            self.check(x, y)
+            self.check(np.asarray(x, "float32"), y)
 
     def _ready(self, given, learns=True):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
@@ -208,7 +213,8 @@ class FastFit(keras.Model):
             self.start(first) if learns else self.build((None, *first.shape[1:]))
         if learns and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        self._trace_anew_if_changed()
+        if learns:
+            self._trace_anew_if_changed()
         return given
 
     def _on_batch(self, method, args, kwargs, learns):
@@ -278,7 +284,7 @@ class FastFit(keras.Model):
         if updates == self.steps_per_execution:
             yield
             return
-        before = {name: getattr(self, name) for name in COMPILED}
+        before, traced_with = {name: getattr(self, name) for name in COMPILED}, self.traced_with
         kept = self.shortened.get(updates, dict.fromkeys(COMPILED))
         for name, value in {**kept, "steps_per_execution": updates}.items():
             setattr(self, name, value)
@@ -288,3 +294,5 @@ class FastFit(keras.Model):
             self.shortened[updates] = {name: getattr(self, name) for name in COMPILED}
             for name, value in before.items():
                 setattr(self, name, value)
+            if self.traced_with != traced_with:
+                self._forget_compiled()

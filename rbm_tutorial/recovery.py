@@ -38,7 +38,8 @@ class Backup(keras.callbacks.Callback):
     next one is there, so that a process may be killed at any moment. `keras.callbacks.
     BackupAndRestore`, which does the writing, overwrites its own files in place.
 
-    Delete `folder` to start anew. `fit` needs a model that is built.
+    Delete `folder` to start anew. One process writes there, of one model. Callbacks that count,
+    such as `EarlyStopping`, start anew.
     """
 
     def __init__(self, folder):
@@ -46,22 +47,23 @@ class Backup(keras.callbacks.Callback):
         self.folder = Path(folder)
 
     def epochs(self):
-        """The stored states, from old to new; the name of each is the number of its epochs."""
-        return sorted(self.folder.glob("[0-9]*"), key=lambda path: int(path.name))
+        """The stored states, from old to new, named `after-<number of epochs>`."""
+        states = [path for path in self.folder.glob("after-*") if path.name[6:].isdecimal()]
+        return sorted(states, key=lambda path: int(path.name[6:]))
 
     def on_train_begin(self, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in self.folder.glob(".unfinished-*"):
+        for unfinished in self.folder.glob(".unfinished-state-*"):
             shutil.rmtree(unfinished)
         if self.epochs():
             self._written_by_keras(self.epochs()[-1]).on_train_begin()
 
     def on_epoch_end(self, epoch, logs=None):
         older = self.epochs()
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".unfinished-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".unfinished-state-") as folder:
             state = Path(folder) / "state"
             self._written_by_keras(state).on_epoch_end(epoch)
-            os.rename(state, self.folder / f"{epoch + 1}")
+            os.rename(state, self.folder / f"after-{epoch + 1}")
         for state in older:
             shutil.rmtree(state)
 

@@ -74,7 +74,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def partial_fit(self, X, y=None):
         """Train on X once, in its order, from where training was; the first call starts it."""
-        new = not hasattr(self, "rbm_")
+        new = not hasattr(self, "model_")
         X = self._checked(X, new)
         if new:
             self._start(X)
@@ -100,6 +100,11 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         check_is_fitted(self)
         return -np.asarray(self.rbm_.free_energy(self._checked(X)))
+
+    @property
+    def rbm_(self):
+        """The trained `RBM`."""
+        return self.model_.rbm
 
     @property
     def components_(self):
@@ -133,9 +138,9 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_seed("random_state", self.random_state)
 
     def _start(self, X):
-        self.rbm_ = RBM(self.n_components, seed=self.random_state)
-        self.rbm_.adapt(X)
-        self.model_ = ContrastiveDivergence(self.rbm_, self.persistent_chains)
+        rbm = RBM(self.n_components, seed=self.random_state)
+        rbm.adapt(X)
+        self.model_ = ContrastiveDivergence(rbm, self.persistent_chains)
         self.model_.compile(keras.optimizers.SGD(self.learning_rate, momentum=self.momentum))
 
     def _learn(self, X):

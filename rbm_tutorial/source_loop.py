@@ -3,9 +3,14 @@
 from collections.abc import Callable
 
 import keras
-import numpy as np
 
-from rbm_tutorial.checks import check_count, check_ends, check_examples, check_not_negative
+from rbm_tutorial.checks import (
+    check_count,
+    check_ends,
+    check_examples,
+    check_not_negative,
+    real_array,
+)
 from rbm_tutorial.data import flatten_image
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
@@ -47,7 +52,7 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
     if is_dataset(data):
         images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
     else:
-        images = tf.data.Dataset.from_tensor_slices(np.asarray(data, "float32"))
+        images = tf.data.Dataset.from_tensor_slices(real_array("data", data).astype("float32"))
     check_examples("data", int(images.cardinality()))
     batches = images.shuffle(shuffle_buffer, seed=seed).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

@@ -36,6 +36,12 @@ def shares(weights):
     return weights / ops.where(total > 0, total, 1)
 
 
+def anything(rows, weights=None):
+    """1, or 0 if there is no row or none of a weight above 0."""
+    some = ops.shape(rows)[0] > 0 if weights is None else ops.sum(weights) > 0
+    return ops.cast(some, rows.dtype)
+
+
 def statistics(v, h, weights=None):
     """⟨vh⟩, ⟨h⟩, ⟨v⟩ of a batch, h = p(h=1 | v): minus the gradient of mean F in (w, hb, vb).
 
@@ -118,6 +124,9 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
     of_model = batch_mean(rbm.free_energy(v_k, logits_k), weights_k)
     difference = batch_mean(free_energy, weights) - of_model
     gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
+    if weights is not None or replicas() > 1:  # chains alone teach nothing
+        some = anything(x, weights)
+        difference, gradient = some * difference, [some * d for d in gradient]
     if offsets:
         gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, weights))
     constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
@@ -148,7 +157,7 @@ def moved_offsets(offsets, x, h, weights=None):
     replica that got no examples of a short batch changes nothing.
     """
     *means, batches = offsets
-    some = ops.cast(ops.minimum(ops.shape(x)[0], 1), batches.dtype)
+    some = ops.cast(anything(x, weights), batches.dtype)
     batches.assign(batches + some)
     rate = some / ops.clip(batches.value, 1, OFFSET_MEMORY)
     for offset, rows in zip(means, (x, h)):

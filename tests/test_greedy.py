@@ -11,6 +11,7 @@ from networks import exact_bound, exact_p_v, table, transposed, up_tables
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
 from rbm_tutorial.greedy import StatesAbove
+from rbm_tutorial.recovery import Backup
 from rbm_tutorial.training import linear_decay
 
 X, _ = bars_and_stripes(3)
@@ -231,3 +232,19 @@ def test_refuses_validation_data_before_anything_is_trained():
     with pytest.raises(ValueError, match="`validation_data`"):
         train_stack(X, rbms, validation_data=2 * X, verbose=0)
     assert not rbms[0].built
+
+
+def test_refuses_one_backup_for_all_layers(tmp_path):
+    for backup in (Backup(tmp_path), keras.callbacks.BackupAndRestore(tmp_path)):
+        with pytest.raises(ValueError, match=r"`callbacks` with a backup must be a function.*Rec"):
+            train_stack(np.eye(4), [RBM(4, seed=0), RBM(4, seed=1)], callbacks=[backup])
+
+
+def test_refuses_what_it_could_not_train_before_anything_is_trained():
+    shared = RBM(4, seed=0)
+    for rbms, named in [
+        ([shared, shared], "different layers"),
+        ([RBM(4, seed=0, tied=False), RBM(4)], "`train_stack` needs symmetric"),
+    ]:
+        with pytest.raises(ValueError, match=named):
+            train_stack(np.eye(4), rbms, verbose=0)

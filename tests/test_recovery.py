@@ -58,13 +58,13 @@ def test_a_finished_run_stays_finished(tmp_path):
 
 def test_of_the_states_only_the_last_is_kept(tmp_path):
     model_with_chains().fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
-    assert [path.name for path in tmp_path.iterdir()] == ["4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["after-4"]
 
 
 def test_what_a_killed_process_left_unfinished_is_not_read(tmp_path):
     run_until(2, tmp_path)
-    (tmp_path / ".unfinished-abc" / "state").mkdir(parents=True)
-    (tmp_path / ".unfinished-abc" / "state" / "latest.weights.h5").write_bytes(b"half a file")
+    (tmp_path / ".unfinished-state-abc" / "state").mkdir(parents=True)
+    (tmp_path / ".unfinished-state-abc" / "state" / "latest.weights.h5").write_bytes(b"half a file")
     resumed = model_with_chains()
     resumed.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
     assert_equal_weights(uninterrupted(), resumed)
@@ -73,16 +73,33 @@ def test_what_a_killed_process_left_unfinished_is_not_read(tmp_path):
 def test_two_states_are_there_only_if_the_older_one_was_about_to_go(tmp_path):
     run_until(2, tmp_path / "run")
     run_until(3, tmp_path / "other")
-    (tmp_path / "other" / "3").rename(tmp_path / "run" / "3")
+    (tmp_path / "other" / "after-3").rename(tmp_path / "run" / "after-3")
     resumed = model_with_chains()
     assert resumed.fit(EXAMPLES, callbacks=[Backup(tmp_path / "run")], **FIT).epoch == [3]
     assert_equal_weights(uninterrupted(), resumed)
 
 
 def test_the_tenth_epoch_comes_after_the_ninth(tmp_path):
-    for name in ("9", "10", "2"):
+    for name in ("after-9", "after-10", "after-2"):
         (tmp_path / name).mkdir()
-    assert [path.name for path in Backup(tmp_path).epochs()] == ["2", "9", "10"]
+    assert [path.name[6:] for path in Backup(tmp_path).epochs()] == ["2", "9", "10"]
+
+
+def test_what_is_no_state_is_left_alone(tmp_path):
+    for name in ("1", "2024", "after-all"):
+        (tmp_path / name).mkdir()
+    model = model_with_chains()
+    assert model.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT).epoch == [0, 1, 2, 3]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["1", "2024", "after-4", "after-all"]
+
+
+def test_a_later_run_of_a_resumed_model_begins_at_its_beginning(tmp_path):
+    """Keras would begin it, too, after the epochs that were there when it was resumed."""
+    run_until(3, tmp_path)
+    model = model_with_chains()
+    model.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
+    assert model.fit(EXAMPLES, **FIT).epoch == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("save", ["save", "save_weights"])

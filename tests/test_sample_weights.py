@@ -162,6 +162,16 @@ def test_chains_that_start_at_an_example_have_its_weight(negatives, right):
     assert (np.abs(z).max() < 4) == right
 
 
+@pytest.mark.parametrize("centered", [False, True])
+def test_a_batch_of_no_weight_teaches_nothing_though_chains_move(centered):
+    model = trainer(machine(), persistent_chains=5, centered=centered)
+    model.build((None, 4))
+    before = model.rbm.get_weights()
+    model.fit(EXAMPLES, sample_weight=np.zeros(22), batch_size=8, **FIT)
+    for old, new in zip(before, model.rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
 # ---------------------------------------------------------------- networks
 
 

@@ -174,6 +174,7 @@ def test_a_transposed_layer_on_top_changes_nothing():
     np.testing.assert_allclose(many, np.tile(np.log(exact.p_v), (3, 1)), atol=1e-4)
 
 
+@only_tensorflow  # JAX has double precision only where it is told to
 def test_the_bound_of_layers_in_double_precision():
     rbms = [RBM(3, number_visible_units=4, dtype="float64"), RBM(2, dtype="float64")]
     bound = variational_bound(DeepBeliefNetwork(rbms), states(4), 0.0)
