@@ -59,7 +59,7 @@ def examples(x, y, weights, labeled: bool):
         if y is not None or weights is not None:
             raise ValueError(
                 "`y` and `sample_weight` go with arrays: batches bring theirs along, as (x, y, "
-                f"weights). Received both, with a {type(x).__name__}"
+                f"weights). Received one of them beside a {type(x).__name__}"
             )
         return x, None, None
     if labeled and y is None:

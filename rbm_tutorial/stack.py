@@ -15,6 +15,7 @@ from rbm_tutorial.checks import check_count, check_tied
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import independent_units, run_chains
+from rbm_tutorial.units import Bernoulli
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -125,6 +126,11 @@ class DeepBeliefNetwork(keras.Model):
         """
         check_count("number_classes", number_classes)
         rbms = self.lower if self.number_classes else [*self.lower, self.top]
+        if any(rbm.hidden_units != Bernoulli() for rbm in rbms):
+            raise ValueError(
+                "`classifier` needs binary hidden units, whose means are sigmoids. "
+                f"Received: {[rbm.hidden_units for rbm in rbms]}"
+            )
         layers = [keras.layers.Input((rbms[0].number_visible_units,))]
         rates = [input_dropout] + [dropout] * len(rbms)
         for rbm, rate in zip(rbms, rates):

@@ -144,3 +144,13 @@ def test_keras_callbacks_save_through_it(tmp_path):
     keep = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")
     model_with_chains().fit(EXAMPLES, callbacks=[keep], **FIT)
     assert [file.name for file in tmp_path.iterdir()] == ["best.keras"]
+
+
+def test_weights_in_several_files_are_loaded(tmp_path):
+    model, other = model_with_chains(), model_with_chains()
+    for each in (model, other):
+        each.optimizer.build(each.trainable_variables)
+    model.fit(EXAMPLES, **FIT)
+    model.save_weights(tmp_path / "model.weights.json", max_shard_size=1)
+    other.load_weights(tmp_path / "model.weights.json")
+    assert_equal_weights(model, other)

@@ -263,3 +263,9 @@ def test_refuses_labels_that_the_top_does_not_see_and_no_number(dbn):
         dbn.generate()
     with pytest.raises(ValueError, match="`steps`"):
         dbn.generate(2, steps=0)
+
+
+def test_unrolls_binary_layers_alone():
+    real = DeepBeliefNetwork([RBM(6, 8), RBM(4, hidden_units=REAL)])
+    with pytest.raises(ValueError, match=r"`classifier` needs binary hidden units.*Received"):
+        real.classifier(10)
