@@ -17,6 +17,8 @@ if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":
     import jax
+
+    from rbm_tutorial import threefry
 else:
     raise ImportError(
         "rbm_tutorial runs on Keras' TensorFlow and JAX backends. "
@@ -66,10 +68,12 @@ def wait_for(first, x):
 def uniform(shape, seed):
     """Draw uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers, alone.
 
+    They are multiples of 2⁻²³ on TensorFlow and of 2⁻²⁴ on JAX, so the least probability above 0 of
+    which an event can be drawn is 1.2e-7 and 6e-8; rarer ones happen as often as these.
     Under `tf.distribute` also on the replica: each draws its own.
     """
     if BACKEND == "jax":
-        return jax.random.uniform(jax.numpy.asarray(seed, "uint32"), shape, "float32")
+        return threefry.uniform(tuple(shape), jax.numpy.asarray(seed, "uint32"))
     replica = tf.distribute.get_replica_context()
     if replica is not None and replica.num_replicas_in_sync > 1:
         seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)

@@ -6,7 +6,6 @@ answers, so that it can go when that does.
 
 import contextlib
 import inspect
-import math
 
 import keras
 import numpy as np
@@ -22,18 +21,21 @@ from rbm_tutorial.examples import (
     with_first,
     without_placeholder,
 )
+from rbm_tutorial.executions import UPDATES_AN_EXECUTION, shorter_executions, trained_by
 from rbm_tutorial.pipelines import is_dataset, shuffled_batches, without_autotuning
 from rbm_tutorial.recovery import KeepState, RaiseOnNaN, written_whole
 
-UPDATES_AN_EXECUTION = 16
+if BACKEND == "jax":
+    from rbm_tutorial import blocks
+
+EXAMPLES = "x", "y", "sample_weight"
 # Arguments with which `fit` of Keras only batches and shuffles an array.
 BATCHING = {"x", "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"}
 VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
-COMPILED = "steps_per_execution", "train_function", "test_function", "predict_function"
 
 
 class FastFit(keras.Model):
-    """A Keras model whose `fit` makes 16 updates between two returns to Python.
+    """A Keras model whose `fit` makes many updates between two returns to Python.
 
     A subclass gives
         batch_loss(x, y, y_pred, weights, training) → scalar; weights, (batch,), may be `None`
@@ -52,13 +54,14 @@ class FastFit(keras.Model):
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
         self.traced_with = self.learning = None
-        self.shortened = {}
+        self.block_function, self.shortened = None, {}
 
     def compile(self, optimizer=None, loss=None, *args, steps_per_execution=None, **kwargs):
-        """Compile as Keras does, but by default 16 updates run between two returns to Python.
+        """Compile as Keras does, but by default many updates run between two returns to Python.
 
-        Callbacks of batches, then, are called once in 16 batches. Under a `tf.distribute` strategy,
-        where Keras 3.15 cannot do it, the default is 1. Without an optimizer the model chooses.
+        `steps_per_execution` is their number, on TensorFlow 16, on JAX 64: callbacks of batches are
+        called once in so many. Under a `tf.distribute` strategy, where Keras 3.15 cannot do it, the
+        default is 1. Without an optimizer the model chooses.
         Raises: `ValueError` for a loss, since the model has its own.
         """
         if loss is not None:
@@ -68,7 +71,7 @@ class FastFit(keras.Model):
         if optimizer is None:
             optimizer = self.default_optimizer()
         super().compile(optimizer, None, *args, steps_per_execution=steps_per_execution, **kwargs)
-        self._forget_compiled()
+        self.forget_compiled()
         self.learning = None
 
     def compile_from_config(self, config):
@@ -96,11 +99,12 @@ class FastFit(keras.Model):
         given = self._ready(given)
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         given["callbacks"] = [RaiseOnNaN(), *callbacks]
-        given = self._batched(given)
         steps = given.get("steps_per_epoch"), given.get("validation_steps")
+        given, train_function = self._batched(given)
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         try:
-            with self._weights_kept() as keep, self._no_step_beyond(*steps):
+            keeping, stepping = self._weights_kept(), shorter_executions(self, *steps)
+            with keeping as keep, stepping, trained_by(self, train_function):
                 given["callbacks"] = [*given["callbacks"], *keep]
                 history = super().fit(**given)
         except StopIteration:  # Keras on JAX, for no data
@@ -114,7 +118,7 @@ class FastFit(keras.Model):
         given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
         own = given.pop("kwargs", {})  # `fit` passes a private one, and what it has checked
         given = given | own if own else self._ready(self._checked(given), learns=False)
-        with self._weights_kept(), self._no_step_beyond(given.get("steps")):
+        with self._weights_kept(), shorter_executions(self, given.get("steps")):
             result = super().evaluate(**given)
         check_examples("x", len(keras.tree.flatten(result)))
         if np.isnan(keras.tree.flatten(result)).any():  # JAX cannot raise in a compiled function
@@ -127,7 +131,7 @@ class FastFit(keras.Model):
         """Predict as Keras does, from what is checked first."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
-        with self._weights_kept(), self._no_step_beyond(given.get("steps")):
+        with self._weights_kept(), shorter_executions(self, given.get("steps")):
             result = super().predict(**given)
         if BACKEND == "jax" and np.isnan(result).any():
             raise ValueError("`x` must hold values that its units can have. Received others.")
@@ -192,11 +196,10 @@ class FastFit(keras.Model):
                 "`class_weight` needs labels: weigh examples by `sample_weight`. "
                 f"Received: {given['class_weight']}"
             )
-        names = "x", "y", "sample_weight"
-        x, y, weights = examples(*(given.get(name) for name in names), self.labeled)
+        x, y, weights = examples(*(given.get(name) for name in EXAMPLES), self.labeled)
         self._check(x, y)
-        rest = {name: value for name, value in given.items() if name not in names}
-        known = {name: v for name, v in zip(names, (x, y, weights)) if v is not None}
+        rest = {name: value for name, value in given.items() if name not in EXAMPLES}
+        known = {name: v for name, v in zip(EXAMPLES, (x, y, weights)) if v is not None}
         return {**known, **rest}
 
     def _checked_images(self, x):
@@ -231,15 +234,35 @@ class FastFit(keras.Model):
         with self._weights_kept():
             return method(**given)
 
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        """Trace no batch to make weights, as Keras does: `_ready` made them, of real examples."""
+
     def _batched(self, given):
-        """Give Keras arrays on TensorFlow as a pipeline, and pipelines without autotuning."""
+        """The arguments with what Keras trains on fastest, and the function for it, if not its own.
+
+        That is a pipeline for an array on TensorFlow, blocks of row numbers for arrays on JAX, and
+        a pipeline without autotuning for one that is given.
+        """
         x, shuffle = given.get("x"), given.get("shuffle", True)
-        plain = given.keys() <= BATCHING | VALIDATION and isinstance(shuffle, bool)
-        if plain and isinstance(x, np.ndarray) and BACKEND == "tensorflow" and not self.distributed:
-            size = given.pop("batch_size", None)
-            x = shuffled_batches(x, 32 if size is None else size, shuffle)
-            given = {"validation_batch_size": size, **given, "shuffle": False}
-        return {**given, "x": without_autotuning(x)}
+        known = BATCHING | VALIDATION | ({*EXAMPLES} if BACKEND == "jax" else set())
+        plain = isinstance(x, np.ndarray) and isinstance(shuffle, bool) and given.keys() <= known
+        if not plain or self.distributed or (BACKEND == "jax" and not self._compiles_blocks()):
+            return {**given, "x": without_autotuning(x)}, None
+        size = 32 if given.get("batch_size") is None else given["batch_size"]
+        rest = {name: value for name, value in given.items() if name not in EXAMPLES}
+        rest = {"validation_batch_size": size, **rest, "batch_size": None, "shuffle": False}
+        if BACKEND == "tensorflow":
+            return {**rest, "x": shuffled_batches(x, size, shuffle)}, None
+        self.block_function = self.block_function or blocks.block_function(self.train_step)
+        data = tuple(given[name] for name in EXAMPLES if name in given)
+        x, data = blocks.arranged(data, size, shuffle, self.steps_per_execution)
+        rest["steps_per_epoch"] = -(-len(given["x"]) // size)
+        return {**rest, "x": x}, self.block_function(data)
+
+    def _compiles_blocks(self):
+        compiled = self.jit_compile and not self.run_eagerly
+        whole = not keras.distribution.distribution() and not keras.config.max_steps_per_epoch()
+        return compiled and whole
 
     def _trace_anew_if_changed(self):
         """Let a changed setting take effect, though compiled functions keep the one they saw.
@@ -254,10 +277,11 @@ class FastFit(keras.Model):
             )
         self.learning = learning
         if self.settings() != self.traced_with:
-            self._forget_compiled()
+            self.forget_compiled()
 
-    def _forget_compiled(self):
-        self.train_function = self.test_function = None
+    def forget_compiled(self):
+        """Let everything be traced anew."""
+        self.train_function = self.test_function = self.block_function = None
         self.shortened = {}
         self.traced_with = self.settings()
 
@@ -278,27 +302,3 @@ class FastFit(keras.Model):
         except BaseException:
             kept.put_back()
             raise
-
-    @contextlib.contextmanager
-    def _no_step_beyond(self, *steps):
-        """Shorten executions so that they divide `steps`; one of Keras 3.15 would run on.
-
-        What is compiled for them is kept for the next time.
-        """
-        limits = [*steps, keras.config.max_steps_per_epoch()]
-        updates = math.gcd(self.steps_per_execution, *(count or 0 for count in limits))
-        if updates == self.steps_per_execution:
-            yield
-            return
-        before, traced_with = {name: getattr(self, name) for name in COMPILED}, self.traced_with
-        kept = self.shortened.get(updates, dict.fromkeys(COMPILED))
-        for name, value in {**kept, "steps_per_execution": updates}.items():
-            setattr(self, name, value)
-        try:
-            yield
-        finally:
-            self.shortened[updates] = {name: getattr(self, name) for name in COMPILED}
-            for name, value in before.items():
-                setattr(self, name, value)
-            if self.traced_with != traced_with:
-                self._forget_compiled()

@@ -16,9 +16,13 @@ from scipy import special, stats
 from rbm_tutorial import RBM, ContrastiveDivergence
 from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian, unit_type
 
-only_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="it is about TensorFlow itself"
-)
+
+def only_on(backend):
+    other = keras.backend.backend() != backend
+    return pytest.mark.skipif(other, reason=f"it is about {backend} itself")
+
+
+only_tensorflow, only_jax = only_on("tensorflow"), only_on("jax")
 REFUSED_WHEN_COMPILED = (ValueError, tf.errors.InvalidArgumentError)  # on JAX, on TensorFlow
 
 
@@ -27,10 +31,7 @@ REFUSED_WHEN_COMPILED = (ValueError, tf.errors.InvalidArgumentError)  # on JAX, 
 
 @unit_type
 class Binomial:
-    """Two binary units that share their input, added up: x in {0, 1, 2} with m = 1, 2, 1.
-
-    A type that the package does not have, with a measure that is neither 1 nor normal.
-    """
+    """Two binary units of one input, added up: x in {0, 1, 2}, m = 1, 2, 1; not in the package."""
 
     unbounded = False
 
@@ -336,10 +337,7 @@ class Given(keras.layers.Layer):
 
     def __init__(self, v_k):
         super().__init__()
-        self.v_k = np.asarray(v_k, "float32")
-
-    def start(self, rbm):
-        pass
+        self.v_k, self.start = np.asarray(v_k, "float32"), lambda rbm: None
 
     def draw(self, rbm, x, hidden_logits):
         return keras.ops.convert_to_tensor(self.v_k)

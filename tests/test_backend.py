@@ -8,12 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFUSED_WHEN_COMPILED, copy_of, only_tensorflow
+from conftest import REFUSED_WHEN_COMPILED, copy_of, only_jax, only_tensorflow
 from scipy import stats
 
 from rbm_tutorial import backend
 
-only_jax = pytest.mark.skipif(backend.BACKEND != "jax", reason="it is about JAX itself")
 tensor = keras.ops.convert_to_tensor
 
 

@@ -1,0 +1,49 @@
+"""How many updates a Keras model makes between two returns to Python, and by which function."""
+
+import contextlib
+import math
+
+import keras
+
+from rbm_tutorial.backend import BACKEND
+
+UPDATES_AN_EXECUTION = 64 if BACKEND == "jax" else 16
+COMPILED = "steps_per_execution", "train_function", "test_function", "predict_function"
+
+
+@contextlib.contextmanager
+def trained_by(model, function):
+    """Let Keras train by another train function for a while, if there is one."""
+    before = model.train_function
+    if function is not None:
+        model.train_function = function
+    try:
+        yield
+    finally:
+        if model.train_function is function:
+            model.train_function = before
+
+
+@contextlib.contextmanager
+def shorter_executions(model, *steps):
+    """Shorten executions so that they divide `steps`; one of Keras 3.15 would run on.
+
+    What is compiled for them is kept for the next time.
+    """
+    limits = [*steps, keras.config.max_steps_per_epoch()]
+    updates = math.gcd(model.steps_per_execution, *(count or 0 for count in limits))
+    if updates == model.steps_per_execution:
+        yield
+        return
+    before, traced_with = {name: getattr(model, name) for name in COMPILED}, model.traced_with
+    kept = model.shortened.get(updates, dict.fromkeys(COMPILED))
+    for name, value in {**kept, "steps_per_execution": updates}.items():
+        setattr(model, name, value)
+    try:
+        yield
+    finally:
+        model.shortened[updates] = {name: getattr(model, name) for name in COMPILED}
+        for name, value in before.items():
+            setattr(model, name, value)
+        if model.traced_with != traced_with:
+            model.forget_compiled()
