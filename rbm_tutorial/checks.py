@@ -5,8 +5,11 @@ The message names the argument, what was received and what to do. Nothing here d
 
 import math
 import numbers
+import reprlib
 
+import keras
 import numpy as np
+from keras import ops
 
 from rbm_tutorial.pipelines import is_dataset
 
@@ -27,6 +30,14 @@ def check_not_negative(name: str, value: float) -> None:
     """`value` is a number of at least 0."""
     if not isinstance(value, numbers.Real) or not value >= 0:
         raise ValueError(f"`{name}` must be at least 0. Received: {value!r}")
+
+
+def finite_number(name: str, value) -> float:
+    """`value` as a float, once it is known to be one finite real number."""
+    number = _array_of(value)
+    if number.shape or number.dtype.kind not in "iuf" or not np.isfinite(number):
+        raise ValueError(f"`{name}` must be a finite number. Received: {reprlib.repr(value)}")
+    return float(number)
 
 
 def check_examples(name: str, number: int) -> None:
@@ -52,16 +63,27 @@ def real_array(name: str, x) -> np.ndarray:
             f"`{name}` must be dense: pass `{name}.toarray()`, batch by batch if it is large. "
             f"Received: {type(x).__name__}"
         )
-    try:
-        array = np.asarray(x)
-    except ValueError:
-        array = np.empty(0, "object")  # rows of unequal lengths
+    array = _array_of(x)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise ValueError(
             f"`{name}` must be an array of real numbers. "
             f"Received: {type(x).__name__} of {array.dtype}"
         )
     return array
+
+
+def real_tensor(name: str, x, dtype=None):
+    """`x` as a tensor of `dtype`, `None` for its own, once it is known to hold real numbers.
+
+    Raises: as `real_array`, and for tensors of text or complex numbers, or that are not dense.
+    """
+    if not ops.is_tensor(x):
+        x = real_array(name, x)
+    elif any(hasattr(x, name) for name in ("dense_shape", "todense", "ragged_rank")):
+        raise ValueError(f"`{name}` must be a dense tensor. Received: {type(x).__name__}")
+    elif keras.backend.standardize_dtype(x.dtype) in ("string", "complex64", "complex128"):
+        raise ValueError(f"`{name}` must be a tensor of real numbers. Received: {x.dtype}")
+    return ops.convert_to_tensor(x, dtype=dtype)
 
 
 def check_seed(name: str, seed) -> None:
@@ -82,7 +104,7 @@ def check_matrix(name: str, x, width: int | None) -> None:
 
 def check_binary(name: str, x) -> None:
     """Every element of `x` is 0 or 1."""
-    x = np.asarray(x)
+    x = real_array(name, x)
     if not np.isin(x, (0, 1)).all():
         raise ValueError(
             f"`{name}` must be binary: call `binarize`. Received values from {x.min():g} to "
@@ -105,8 +127,18 @@ def check_input_shape(input_shape, number_visible_units: int | None) -> None:
     check_count("input_shape[-1]", input_shape[-1])
 
 
+def check_built(rbm, name: str) -> None:
+    """`rbm` is a layer that has weights; `name` is what needs them."""
+    if not hasattr(rbm, "tied"):
+        raise ValueError(f"`rbm` must be an RBM for `{name}`. Received: {type(rbm).__name__}")
+    if not rbm.built:
+        raise ValueError(f"`{name}` needs weights: call `build` first. Received an unbuilt RBM.")
+
+
 def check_tied(rbm, name: str) -> None:
     """`rbm` has one set of weights; `name` is what needs it."""
+    if not hasattr(rbm, "tied"):
+        raise ValueError(f"`rbm` must be an RBM for `{name}`. Received: {type(rbm).__name__}")
     if not rbm.tied:
         raise ValueError(
             f"`{name}` needs symmetric weights: an untied layer has no energy function. "
@@ -117,5 +149,11 @@ def check_tied(rbm, name: str) -> None:
 def check_machine(rbm, name: str) -> None:
     """`rbm` has one set of weights, and is built; `name` is what needs it."""
     check_tied(rbm, name)
-    if not rbm.built:
-        raise ValueError(f"`{name}` needs weights: call `build` first. Received an unbuilt RBM.")
+    check_built(rbm, name)
+
+
+def _array_of(x):
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError):
+        return np.empty(0, "object")  # rows of unequal lengths, what is no array
