@@ -19,7 +19,7 @@ from rbm_tutorial.checks import (
     check_positive,
     check_seed,
     check_tied,
-    real_array,
+    real_tensor,
 )
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.sampling import gibbs_step
@@ -235,7 +235,7 @@ class RBM(keras.layers.Layer):
         check_ends("data", data)
         count, total = 0, 0.0
         for batch in data if is_dataset(data) else [data]:
-            x = ops.convert_to_tensor(real_array("data", batch), dtype="float32")
+            x = real_tensor("data", batch, "float32")
             if not self.built:
                 self.build(x.shape)
             check_matrix("data", x, self.number_visible_units)
@@ -314,7 +314,6 @@ class RBM(keras.layers.Layer):
     def _matrix(self, name, x, width):
         if not self.built:
             raise ValueError("The weights do not exist yet: call `build([visible units])` first.")
-        x = x if ops.is_tensor(x) else real_array(name, x)
-        x = ops.convert_to_tensor(x, dtype=self.vb.dtype)
+        x = real_tensor(name, x, self.vb.dtype)
         check_matrix(name, x, width)
         return x
