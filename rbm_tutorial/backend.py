@@ -45,11 +45,12 @@ def checked_range(x, low: float, high: float, message: str):
     """
     if BACKEND == "jax" and isinstance(x, jax.core.Tracer):
         return ops.where((x >= low) & (x <= high), x, np.nan)
-    if BACKEND == "jax" and ops.size(x) == 0:  # of which JAX knows no minimum
+    eager = BACKEND == "jax" or tf.executing_eagerly()
+    if eager and 0 in x.shape:  # there is no minimum
         return x
     least, most = ops.min(x), ops.max(x)
     inside = (least >= low) & (most <= high)
-    if BACKEND == "tensorflow" and not tf.executing_eagerly():
+    if not eager:
         with tf.control_dependencies([tf.debugging.Assert(inside, [message, least, most])]):
             return tf.identity(x)
     if not inside:
