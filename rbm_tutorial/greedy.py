@@ -3,7 +3,7 @@
 The chapter on stacking derives when that raises a bound on the likelihood.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from rbm_tutorial.checks import (
     check_tied,
     real_array,
 )
+from rbm_tutorial.examples import checked_weights, images, one_for_each
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
@@ -91,7 +92,7 @@ def train_stack(
     persistent_chains: int = 0,
     centered: bool = False,
     batch_size: int = 100,
-    callbacks: Callable | Sequence = (),
+    callbacks=(),
     validation_data=None,
     shuffle: bool = True,
     **fit,
@@ -102,7 +103,8 @@ def train_stack(
     in each epoch. All arguments are checked before the first layer is trained.
 
     Args:
-        x: array (examples, visible), values in [0, 1], or a `tf.data.Dataset` of such batches.
+        x: array (examples, visible), values in [0, 1], or a `tf.data.Dataset` of such batches, or
+            of pairs of such batches and labels, which are used if the last layer sees labels.
         rbms: the layers from bottom to top, such as `[RBM(500), RBM(500), RBM(2000)]`. They are
             trained in place, those that are built from the weights that they have, the others from
             small ones and the biases of `adapt`. The lower ones are untied only in the network.
@@ -112,10 +114,10 @@ def train_stack(
             layer's `learning_rate`, with a momentum of 0.5.
         persistent_chains, centered: as for `ContrastiveDivergence`.
         batch_size: examples in each update.
-        callbacks: Keras callbacks for every layer, or a function that makes of an RBM the list of
-            callbacks for its training.
-        validation_data: images (examples, visible) or, with labels, the pair of both. Their states
-            are drawn once for each layer.
+        callbacks: Keras callbacks for every layer, or a function that makes of an RBM those for its
+            training.
+        validation_data: images (examples, visible), or (images, labels) or (images, labels,
+            weights), or a `tf.data.Dataset`. Their states are drawn once for each layer.
         shuffle: whether examples come in another order in each epoch.
         **fit: as for `fit`: `epochs`, `verbose` … for each of the layers.
 
@@ -132,18 +134,18 @@ def train_stack(
         rbm.hidden_units.check_number(rbm.number_hidden_units)
     if len({id(rbm) for rbm in rbms}) < len(rbms):
         raise ValueError("`rbms` must be different layers. Received one of them twice.")
-    if not callable(callbacks) and any(isinstance(c, BACKUPS) for c in callbacks):
+    if not callable(callbacks) and any(isinstance(c, BACKUPS) for c in as_list(callbacks)):
         raise ValueError(
             "`callbacks` with a backup must be a function that makes of a layer the callbacks for "
             "it, each backup in a folder of its own. Received one backup for all layers."
         )
     check_count("batch_size", batch_size)
     check_count("persistent_chains", persistent_chains, least=0)
-    x, labels = checked_examples("x", x, labels, rbms)
-    held_out = None
+    x, labels, weights = checked_examples("x", (x, labels), rbms)
+    if weights is not None:
+        raise ValueError("`x` must come without weights. Received a data set with some.")
     if validation_data is not None:
-        pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        held_out = checked_examples("validation_data", *pair, *[None] * (2 - len(pair)), rbms)
+        x_val, labels_val, weights_val = checked_examples("validation_data", validation_data, rbms)
     for depth, rbm in enumerate(rbms):
         lower, top = rbms[:depth], rbm is rbms[-1]
         states = StatesAbove(x, lower, labels if top else None, batch_size, rbm.seed, shuffle)
@@ -153,12 +155,11 @@ def train_stack(
         model = ContrastiveDivergence(rbm, persistent_chains, centered)
         model.compile(optimizer_for(rbm, optimizer))
         model.build((None, rbm.number_visible_units))
-        if held_out is not None:
+        if validation_data is not None:
             rng = np.random.default_rng([states.seed, depth, VALIDATION])
-            x_val, labels_val = held_out
             above = drawn_above(x_val, lower, labels_val if top else None, rng)
-            fit["validation_data"] = (above,)
-        given = callbacks(rbm) if callable(callbacks) else callbacks
+            fit["validation_data"] = above, None, weights_val
+        given = as_list(callbacks(rbm) if callable(callbacks) else callbacks)
         model.fit(states, shuffle=False, callbacks=[*given, StartEpoch(states)], **fit)
     return DeepBeliefNetwork(rbms)
 
@@ -172,25 +173,49 @@ def optimizer_for(rbm, optimizer):
     return keras.optimizers.get(optimizer)
 
 
-def checked_examples(name, x, labels, rbms):
-    """The examples as an array and their labels in one-hot form, `None` for none, if they fit."""
-    check_ends(name, x)
-    x = np.concatenate([np.asarray(batch) for batch in x]) if is_dataset(x) else x
-    x = real_array(name, x).astype("float32")
-    check_examples(name, len(x))
-    check_matrix(name, x, rbms[0].number_visible_units)
-    rbms[0].visible_units.checked(x, name)
+def as_list(callbacks):
+    """Callbacks as Keras takes them: one, several or `None`."""
+    return keras.tree.flatten([] if callbacks is None else callbacks)
+
+
+def checked_examples(name, data, rbms):
+    """Examples as an array, their labels in one-hot form and weights, if all fit the layers.
+
+    `data` is an array, (x, labels) or (x, labels, weights), or a data set instead of arrays. What
+    there is not is `None`.
+    """
+    x, labels, weights = unpacked(data)
     top = rbms[-1]
-    if isinstance(top, LabeledRBM) != (labels is not None):
+    labeled = isinstance(top, LabeledRBM)
+    if is_dataset(x) and labels is None:
+        x, labels, weights = arrays_of(name, images(x, labeled))
+    x = real_array(name, x).astype("float32")
+    check_matrix(name, x, rbms[0].number_visible_units)
+    check_examples(name, len(x))
+    rbms[0].visible_units.checked(x, name)
+    if labeled != (labels is not None):
         raise ValueError(
-            "`labels` are for a LabeledRBM at the end of `rbms`, which needs them. Received: "
+            "`labels` are for a LabeledRBM at the end of `rbms`, which must get them. Received: "
             f"{'no labels' if labels is None else 'labels'}, and a {type(top).__name__}"
         )
-    if labels is None:
-        return x, None
-    if len(labels) != len(x):
-        raise ValueError(
-            f"`labels` must hold one label for each example of `{name}`, {len(x)}. "
-            f"Received: {len(labels)}"
-        )
-    return x, np.asarray(one_hot(labels, top.number_classes))
+    if labeled:
+        labels = np.asarray(one_hot(one_for_each("labels", labels, x), top.number_classes))
+    if weights is not None:
+        weights = checked_weights(one_for_each("weights", weights, x, single=True))
+    return x, labels, weights
+
+
+def unpacked(data):
+    """x, labels and weights of what `fit` of Keras takes for validation."""
+    if isinstance(data, list) and len(np.shape(data[:1])) < 3:  # rows of one array
+        return data, None, None
+    return keras.utils.unpack_x_y_sample_weight(data)
+
+
+def arrays_of(name, data):
+    """x, labels and weights of all batches of a data set together."""
+    check_ends(name, data)
+    batches = [keras.utils.unpack_x_y_sample_weight(batch) for batch in data]
+    check_examples(name, len(batches))
+    parts = [None if part[0] is None else np.concatenate(part) for part in zip(*batches)]
+    return [None if part is None or part.shape[1:] == (0,) else part for part in parts]

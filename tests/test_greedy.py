@@ -187,13 +187,60 @@ def test_an_optimizer_may_be_named_given_or_made(optimizer):
     assert_equal_stacks(expected, made)
 
 
-def test_images_may_come_in_batches_of_a_data_set():
-    expected = train_stack(X, two_layers(), epochs=1, verbose=0)
-    batches = tf.data.Dataset.from_tensor_slices(X).batch(4)
-    assert_equal_stacks(expected, train_stack(batches, two_layers(), epochs=1, verbose=0))
+def classes():
+    return [RBM(4, seed=0), LabeledRBM(3, number_classes=2, seed=1)]
 
 
-@pytest.mark.slow
+def in_batches(*parts):
+    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(4)
+
+
+LABEL = np.arange(len(X)) % 2
+
+
+@pytest.mark.parametrize(
+    ("rbms", "data", "labels"),
+    [(two_layers, in_batches(X), None), (two_layers, in_batches(X, LABEL), None)]
+    + [(classes, in_batches(X, LABEL), LABEL)],
+    ids=["images", "labels that no layer sees", "labels"],
+)
+def test_examples_may_come_in_batches_of_a_data_set(rbms, data, labels):
+    of_array = train_stack(X, rbms(), labels, verbose=0)
+    assert_equal_stacks(of_array, train_stack(data, rbms(), verbose=0))
+
+
+@pytest.mark.parametrize("several", [None, keras.callbacks.Callback(), lambda rbm: None])
+def test_callbacks_may_be_none_or_one(several):
+    expected = train_stack(X, two_layers(), verbose=0)
+    assert_equal_stacks(expected, train_stack(X, two_layers(), callbacks=several, verbose=0))
+
+
+@pytest.mark.parametrize(
+    "held_out",
+    [[X[:6], LABEL[:6]], in_batches(X[:6], LABEL[:6]), (X[:6], LABEL[:6], np.ones(6))],
+    ids=["a list", "a data set", "with weights"],
+)
+def test_validation_data_may_come_as_fit_takes_them(held_out):
+    def losses(validation_data):
+        history = keras.callbacks.History()
+        rbms, given = classes(), {"validation_data": validation_data, "callbacks": history}
+        train_stack(X, rbms, LABEL, verbose=0, **given)
+        return history.history["val_loss"]
+
+    expected = losses((X[:6], LABEL[:6]))
+    np.testing.assert_allclose(losses(held_out), expected, rtol=1e-5)
+
+
+def test_weights_of_validation_weigh_its_means():
+    def cost(*validation_data):
+        history = keras.callbacks.History()
+        train_stack(X, two_layers(), verbose=0, callbacks=history, validation_data=validation_data)
+        return history.history["val_reconstruction_cost"]
+
+    first = cost(X[:6], None, np.eye(6)[0])  # all that counts is the first
+    assert abs(first[0] - cost(X[:6], None, np.ones(6))[0]) > 1e-3
+
+
 def test_validation_reports_on_every_layer_and_changes_nothing():
     labels, logs = np.arange(14) % 2, []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, seen: logs.append(seen))
