@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import compiled, double_precision, uniform_stream
-from rbm_tutorial.checks import check_count, check_machine, check_matrix, check_seed, real_array
+from rbm_tutorial.checks import check_count, check_machine, check_seed, real_array, real_tensor
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import tempered_gibbs_step
 
@@ -102,8 +102,7 @@ def reverse_ais_log_partition(
     check_machine(rbm, "reverse_ais_log_partition")
     seed = _checked_seed(seed)
     betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
-    start = ops.convert_to_tensor(samples, dtype="float32")
-    check_matrix("samples", start, rbm.number_visible_units)
+    start = ops.cast(rbm.checked_visible(samples, "samples"), "float32")
     check_count("number of chains in `samples`", start.shape[0], least=2)
     rbm.visible_units.check_states("samples", start)
     # Numbers of its own: errors that forward annealing shared would make the sandwich look narrow.
@@ -149,10 +148,11 @@ def base_biases(rbm: RBM, base_rate=None):
     """
     if base_rate is None:
         return ops.cast(rbm.vb, "float32")
-    p = ops.convert_to_tensor(base_rate, dtype="float32")
-    if p.shape != rbm.vb.shape:
-        raise ValueError(f"`base_rate` must have shape {rbm.vb.shape}. Received: {p.shape}")
-    return rbm.visible_units.logits(rbm.visible_units.checked(p[None])[0])
+    p = real_tensor("base_rate", base_rate, "float32")
+    if tuple(p.shape) != tuple(rbm.vb.shape):
+        shapes = tuple(rbm.vb.shape), tuple(p.shape)
+        raise ValueError("`base_rate` must have shape {}. Received: {}".format(*shapes))
+    return rbm.visible_units.logits(rbm.visible_units.checked(p[None], "base_rate")[0])
 
 
 def annealed_log_weights(

@@ -54,12 +54,12 @@ def load_mnist(source: str = "sample", data_dir: str | None = None):
     a download is needed and there is no network. The last two name the ways out.
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998).
     """
+    if not isinstance(source, str) or source not in ("sample", "tfds"):
+        raise ValueError(f'`source` must be "sample" or "tfds". Received: {source!r}')
     if source == "sample":
         if data_dir is not None:
             raise ValueError(f'`data_dir` goes with source "tfds". Received: {data_dir!r}')
         return _load_prepared(SAMPLE_NAME, PACKAGE_DIR)
-    if source != "tfds":
-        raise ValueError(f'`source` must be "sample" or "tfds". Received: {source!r}')
     if data_dir is not None:
         data_dir = Path(data_dir).expanduser()
         if not (data_dir / "mnist" / "3.0.1" / "dataset_info.json").exists():
@@ -80,12 +80,14 @@ def flatten_image(example, label: bool = True):
     """
     import tensorflow as tf
 
-    if not isinstance(example, dict) or "image" not in example:
+    wanted = {"image", "label"} if label else {"image"}
+    if not isinstance(example, dict) or not wanted <= example.keys():
         raise ValueError(
-            '`example` must be {"image": …, "label": …}, as `load_mnist` gives it. '
-            f"Received: {type(example).__name__}"
+            f"`example` must be a dictionary of {sorted(wanted)}, as `load_mnist` gives it. "
+            f"Received: {list(example) if isinstance(example, dict) else type(example).__name__}"
         )
-    image = tf.convert_to_tensor(example["image"])
+    image = example["image"]
+    image = image if tf.is_tensor(image) else tf.convert_to_tensor(real_array("image", image))
     if image.shape.rank not in (3, 4):
         raise ValueError(
             "The image of `example` must have shape (height, width, channels), or (batch, height, "
@@ -112,11 +114,8 @@ def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(spec, dict) and spec.keys() >= {"image", "label"}:
         dataset = dataset.map(flatten_image)
     pair = dataset.element_spec
-    if (
-        not isinstance(pair, tuple)
-        or len(pair) != 2
-        or pair[0].shape.rank != 1 + pair[1].shape.rank
-    ):
+    pairs = isinstance(pair, tuple) and len(pair) == 2
+    if not pairs or pair[0].shape.rank != 1 + pair[1].shape.rank:
         raise ValueError(
             "`dataset` must hold examples with a label, or pairs of flat images and labels. "
             f"Received elements: {spec}"
@@ -137,8 +136,8 @@ def binarize(x, seed: int | None = None, threshold: float | None = None) -> np.n
         seed: integer that fixes the draws.
         threshold: if given nothing is drawn.
 
-    Raises: `ValueError` for values outside [0, 1], or when both or neither of `seed` and
-    `threshold` are given.
+    Raises: `ValueError` for values or a threshold outside [0, 1], or when both or neither of `seed`
+    and `threshold` are given.
     Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008).
     """
     if (seed is None) == (threshold is None):
@@ -147,6 +146,10 @@ def binarize(x, seed: int | None = None, threshold: float | None = None) -> np.n
             f"Received: seed={seed}, threshold={threshold}"
         )
     check_seed("seed", seed)
+    if threshold is not None:
+        limit = real_array("threshold", threshold)
+        if limit.shape or limit.dtype == bool or not 0 <= limit <= 1:
+            raise ValueError(f"`threshold` must be a number in [0, 1]. Received: {threshold}")
     x = real_array("x", x)
     if not np.all((x >= 0) & (x <= 1)):
         raise ValueError(f"`x` must lie in [0, 1]. Received: from {x.min()} to {x.max()}")
@@ -160,6 +163,7 @@ def all_states(units: int) -> np.ndarray:
 
     The first unit is the most significant bit. Draws nothing.
     """
+    check_count("units", units)
     return ((np.arange(2**units)[:, None] >> np.arange(units)[::-1]) & 1).astype("float32")
 
 
@@ -252,9 +256,7 @@ def _load_prepared(name, data_dir):
 
 
 def _load_or_download():
-    tfds = _tfds()
-
-    builder = tfds.builder("mnist")
+    builder = _tfds().builder("mnist")
     if not builder.is_prepared():
         # TFDS itself retries for minutes before it gives up.
         if not _reachable(builder.URL + "t10k-labels-idx1-ubyte.gz"):

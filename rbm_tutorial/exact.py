@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import double_precision
-from rbm_tutorial.checks import check_machine
+from rbm_tutorial.checks import check_built, check_machine, check_matrix, finite_number, real_array
 from rbm_tutorial.rbm import RBM
 
 MAX_STATES = 2**26  # so many states of 784 units take tens of minutes
@@ -21,8 +21,10 @@ CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
 def layer_states(units, number: int) -> np.ndarray:
     """Every state of a layer of `number` units of a type: (states, number).
 
-    Raises: `ValueError` for units with infinitely many states, or more than memory may hold.
+    Raises: `ValueError` for units with infinitely many states, or more than memory may hold, and a
+    number of them that there cannot be.
     """
+    units.check_number(number)
     sites = _sites(units, number)
     if _log2_states(units, number) + math.log2(number) > math.log2(MAX_STATES):
         raise ValueError(
@@ -67,8 +69,14 @@ def exact_log_partition(rbm: RBM) -> float:
 
 
 def state_probabilities(units, logits, states) -> np.ndarray:
-    """p(x | l) = m(x) exp(x·l) / Z(l) of each row of inputs, (rows, units): → (rows, states)."""
-    logits, states = np.asarray(logits, "float64"), np.asarray(states, "float64")
+    """p(x | l) = m(x) exp(x·l) / Z(l) of each row of inputs, (rows, units): → (rows, states).
+
+    Raises: `ValueError` for inputs that are not finite, and `states` that such units cannot have.
+    """
+    logits, states = _finite_array("logits", logits), _finite_array("states", states)
+    check_matrix("logits", logits, None)
+    check_matrix("states", states, logits.shape[1])
+    units.check_states("states", states)
     with double_precision():
         log_z, log_m = _sum_of_sites(units, logits), _log_measure(units, states)
     return np.exp(logits @ states.T + log_m - log_z[:, None])
@@ -79,12 +87,18 @@ def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarra
 
     Below β = 1 the visible biases are (1 - β) base + β vb, as in annealing. An untied layer has
     such tables, too.
+
+    Raises: `ValueError` for a `beta` that is no finite number, and a `base` that is neither one nor
+    a vector (visible,) of them.
     """
     w, hb, vb = _parameters(rbm)
+    beta, base = finite_number("beta", beta), _finite_array("base", base)
+    if base.shape not in ((), vb.shape):
+        raise ValueError(f"`base` must have shape {vb.shape}. Received: {base.shape}")
     v, h = layer_states(rbm.visible_units, len(vb)), layer_states(rbm.hidden_units, len(hb))
     w_gen = np.asarray(rbm.w_gen, "float64")
     up = state_probabilities(rbm.hidden_units, beta * (v @ w + hb), h)
-    visible_logits = beta * (h @ w_gen + vb) + (1 - beta) * np.asarray(base)
+    visible_logits = beta * (h @ w_gen + vb) + (1 - beta) * base
     return up, state_probabilities(rbm.visible_units, visible_logits, v)
 
 
@@ -113,16 +127,28 @@ def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     With `visible_probabilities` the negative phase of the exact gradient of log p, with the shares
     of the data its positive phase, with shares after k steps that of CD-k.
+
+    Raises: `ValueError` for a `p_v` that does not hold a finite number for each visible state.
     """
     w, hb, vb = _parameters(rbm)
-    v, p_v = layer_states(rbm.visible_units, len(vb)), np.asarray(p_v, "float64")
+    v, p_v = layer_states(rbm.visible_units, len(vb)), _finite_array("p_v", p_v)
+    if p_v.shape != (len(v),):
+        raise ValueError(f"`p_v` must have shape ({len(v)},). Received: {p_v.shape}")
     with double_precision():
         h = np.asarray(rbm.hidden_units.mean(v @ w + hb))
     return v.T @ (p_v[:, None] * h), p_v @ h, p_v @ v
 
 
 def _parameters(rbm):
+    check_built(rbm, "exact")
     return [np.asarray(parameter, "float64") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+
+
+def _finite_array(name, x):
+    array = real_array(name, x).astype("float64")
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite. Received NaN or infinite values.")
+    return array
 
 
 def _sites(units, number):

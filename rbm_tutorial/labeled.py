@@ -8,9 +8,16 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import checked_range
-from rbm_tutorial.checks import check_count, check_examples, check_matrix, check_tied, real_array
+from rbm_tutorial.checks import (
+    check_built,
+    check_count,
+    check_examples,
+    check_matrix,
+    check_tied,
+    real_tensor,
+)
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import gibbs_step, independent_units, run_chains
+from rbm_tutorial.sampling import independent_units, inpaint
 from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
 
@@ -20,7 +27,7 @@ def one_hot(labels, number_classes: int, dtype="float32"):
     Raises: `ValueError` for labels of another rank or type; for others than 0 … classes - 1 as
     `checked_range` does.
     """
-    labels = ops.convert_to_tensor(labels)
+    labels = real_tensor("labels", labels)
     if len(labels.shape) != 1 or "int" not in keras.backend.standardize_dtype(labels.dtype):
         raise ValueError(
             "`labels` must be integers of shape (batch,). "
@@ -72,8 +79,11 @@ class LabeledRBM(RBM):
     def join(self, v, labels):
         """v and the one-hot form of `labels`, (batch,) integers: → (batch, visible).
 
-        Raises: `ValueError` for labels that are not integers or outside 0 … classes - 1.
+        Raises: `ValueError` for labels that are not integers or outside 0 … classes - 1, and a `v`
+        that is no matrix.
         """
+        v = real_tensor("v", v, self.vb.dtype)
+        check_matrix("v", v, self.vb.shape[0] - self.number_classes)
         return ops.concatenate([v, one_hot(labels, self.number_classes, self.vb.dtype)], axis=1)
 
     def class_probabilities(self, v):
@@ -84,7 +94,7 @@ class LabeledRBM(RBM):
         """
         check_tied(self, "class_probabilities")
         w_image, w_label = self.w_rec[: -self.number_classes], self.w_rec[-self.number_classes :]
-        v = ops.convert_to_tensor(v if ops.is_tensor(v) else real_array("v", v), self.vb.dtype)
+        v = real_tensor("v", v, self.vb.dtype)
         check_matrix("v", v, w_image.shape[0])
         v = self.visible_units.first.checked(v, "v")
         logits = ops.matmul(v, w_image) + self.hb
@@ -100,14 +110,13 @@ class LabeledRBM(RBM):
         By Gibbs chains in which the label units stay as they are, from units drawn by biases alone.
         Raises: `ValueError` for labels of no class, or fewer than one step.
         """
-
-        def clamped(visible):
-            return self.join(self.split(visible)[0], labels)
-
-        check_examples("labels", len(labels))
-        start = clamped(independent_units(self, len(labels)))
-        visible = run_chains(self, start, steps, lambda v: clamped(gibbs_step(self, v)))
-        return self.split(visible)[0]
+        check_built(self, "sample_image")
+        check_count("steps", steps)
+        y = one_hot(labels, self.number_classes, self.vb.dtype)
+        check_examples("labels", len(y))
+        v = self.split(independent_units(self, len(y)))[0]
+        is_label = np.arange(self.number_visible_units) >= v.shape[1]
+        return self.split(inpaint(self, ops.concatenate([v, y], axis=1), is_label, steps))[0]
 
     def generate(self, labels, steps: int = 1000):
         """p(v=1 | h) at the end of the chains of `sample_image`: images of these classes, gray."""

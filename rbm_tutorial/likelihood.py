@@ -19,7 +19,7 @@ from rbm_tutorial.annealing import (
     salakhutdinov_murray_betas,
 )
 from rbm_tutorial.backend import compiled
-from rbm_tutorial.checks import check_count, check_machine, check_seed
+from rbm_tutorial.checks import check_count, check_machine, check_seed, finite_number
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import run_chains
@@ -40,13 +40,15 @@ __all__ = [
 def log_likelihood(rbm: RBM, x, log_z: float):
     """log p(x) = -F(x) - log Z of each example: (batch, visible) in [0, 1] → (batch,) nats.
 
-    `log_z` is the log partition function, as from `exact_log_partition`. For states `x` this is a
-    log-probability (of Gaussian units a density); for gray pixels it is only -F(x) - log Z.
-    Draws nothing.
+    `log_z` is the log partition function, as from `exact_log_partition`, or the `log_z` of a
+    `PartitionEstimate`. For states `x` this is a log-probability (of Gaussian units a density); for
+    gray pixels it is only -F(x) - log Z. Draws nothing.
 
-    Raises: `ValueError` on an untied layer, for wrong shapes or values outside [0, 1].
+    Raises: `ValueError` on an untied layer, for wrong shapes, values outside [0, 1] or a `log_z`
+    that is no finite number.
     """
     check_machine(rbm, "log_likelihood")
+    log_z = finite_number("log_z", log_z)
     x = rbm.checked_visible(x, "x")
     return -rbm.free_energy(x, rbm.hidden_logits(x)) - log_z
 

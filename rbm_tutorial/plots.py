@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from keras import ops
 from matplotlib.axes import Axes
 
-from rbm_tutorial.checks import check_count, real_array
-from rbm_tutorial.data import all_states
+from rbm_tutorial.checks import (
+    check_built,
+    check_count,
+    check_examples,
+    check_machine,
+    real_array,
+)
+from rbm_tutorial.exact import layer_states
 
 GRAY = "#808080"  # about 4:1 contrast on white and on a dark page alike
 # Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two.
@@ -58,9 +63,11 @@ def image_grid(
         image_shape: (height, width); square if `None`.
         vmin, vmax: ends of the shared color scale; `None` for those of the data.
 
-    Raises `ValueError` if `image_shape` does not hold that many pixels.
+    Raises `ValueError` if `image_shape` does not hold that many pixels, for values that are not
+    finite, and for others than [0, 1] if the scale is left at that.
     """
-    tiles = _tile(_array(images), columns, image_shape)
+    images = (_gray if (vmin, vmax) == (0, 1) else _array)("images", images)
+    tiles = _tile(images, columns, image_shape)
     ax = _axes(ax, width=7.2, height=7.2 * tiles.shape[0] / tiles.shape[1])
     ax.imshow(tiles, cmap=cmap, vmin=vmin, vmax=vmax)
     ax.set_axis_off()
@@ -78,7 +85,9 @@ def filters(
 
     All share one color scale, symmetric about 0, shown by a color bar.
     """
-    weights = _array(rbm.w_rec).T[:count]
+    check_built(rbm, "filters")
+    check_count("count", count)
+    weights = _array("w_rec", rbm.w_rec).T[:count]
     limit = np.abs(weights).max()
     ax = image_grid(weights, columns, image_shape, ax, cmap="PuOr", vmin=-limit, vmax=limit)
     bar = ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.6, pad=0.02)
@@ -94,7 +103,8 @@ def reconstructions(
     ax: Axes | None = None,
 ) -> Axes:
     """Two rows: originals (count, pixels) above their reconstructions."""
-    originals, reconstructed = _array(originals), _array(reconstructed)
+    originals = _gray("originals", originals)
+    reconstructed = _gray("reconstructed", reconstructed)
     if originals.shape != reconstructed.shape:
         raise ValueError(
             "`originals` and `reconstructed` must have one shape. "
@@ -118,12 +128,16 @@ def film_strip(
 
     `steps` are the numbers written above the columns; 0, 1, 2 … if `None`.
     """
-    chain = _array(chain)
+    chain = _gray("chain", chain)
     if chain.ndim != 3 or 0 in chain.shape:
         raise ValueError(
             f"`chain` must have shape (steps, chains, pixels). Received: {chain.shape}"
         )
     steps = range(len(chain)) if steps is None else steps
+    if np.shape(steps) != (len(chain),):
+        raise ValueError(
+            f"`steps` must hold a number for each of the {len(chain)} columns. Received: {steps!r}"
+        )
     ax = _labeled_rows(chain.swapaxes(0, 1), [""] * chain.shape[1], image_shape, ax)
     width = ax.images[0].get_array().shape[1]
     ax.set_xticks((np.arange(len(chain)) + 0.5) * width / len(chain), [str(s) for s in steps])
@@ -147,12 +161,15 @@ def training_curves(
         raise ValueError(
             f"`history` must be what `fit` returns. Received: {type(history).__name__}"
         )
-    if metric not in history and f"val_{metric}" not in history:
+    keys = [key for key in (f"{metric}", f"val_{metric}") if key in history]
+    if not keys:
         raise ValueError(f"`metric` must be one of {sorted(history)}. Received: {metric!r}")
+    curves = {key: real_array("history", history[key]).ravel() for key in keys}
+    check_examples("history", min(len(values) for values in curves.values()))
     ax = _axes(ax)
     for key, label, style in [(metric, "training", "-"), (f"val_{metric}", "validation", "--")]:
-        if key in history:
-            ax.plot(np.arange(1, len(history[key]) + 1), history[key], style, label=label)
+        if key in curves:
+            ax.plot(np.arange(1, len(curves[key]) + 1), curves[key], style, label=label)
     ax.set_xlabel("epochs")
     ax.set_ylabel(f"{metric.replace('_', ' ')} (nats)")
     if f"val_{metric}" in history:
@@ -163,16 +180,17 @@ def training_curves(
 def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
     """E(v, h) of every joint state of a small, tied machine: rows are v, columns are h.
 
-    Raises `ValueError` above 64 states of either layer, where no one could read the labels.
+    Raises `ValueError` above 6 units of either layer, where no one could read the labels.
     """
+    check_machine(rbm, "energy_landscape")
     visible, hidden = rbm.number_visible_units, rbm.number_hidden_units
     if max(visible, hidden) > 6:
         raise ValueError(
             f"`rbm` must have at most 6 units in each layer. Received: {visible} and {hidden}"
         )
-    v, h = all_states(visible), all_states(hidden)
+    v, h = layer_states(rbm.visible_units, visible), layer_states(rbm.hidden_units, hidden)
     pairs_v, pairs_h = np.repeat(v, len(h), axis=0), np.tile(h, (len(v), 1))
-    energies = _array(rbm.energy(pairs_v, pairs_h)).reshape(len(v), len(h))
+    energies = np.asarray(rbm.energy(pairs_v, pairs_h)).reshape(len(v), len(h))
     ax = _axes(ax, height=max(3.0, 0.3 * len(v)))
     image = ax.imshow(energies, cmap="cividis", aspect="auto")
     ax.set_xticks(range(len(h)), [_bits(state) for state in h], rotation=90)
@@ -185,10 +203,11 @@ def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
 
 def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axes:
     """How the values of one parameter of the layer, `w_rec`, `hb` or `vb`, are distributed."""
-    if name not in ("w_rec", "w_gen", "hb", "vb"):
+    check_built(rbm, "parameter_histogram")
+    if f"{name}" not in ("w_rec", "w_gen", "hb", "vb"):
         raise ValueError(f"`name` must be a parameter: w_rec, hb or vb. Received: {name!r}")
     ax = _axes(ax)
-    ax.hist(_array(getattr(rbm, name)).ravel(), bins=60)
+    ax.hist(_array(name, getattr(rbm, name)).ravel(), bins=60)
     ax.set_xlabel(name)
     ax.set_ylabel("count")
     return ax
@@ -199,16 +218,33 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
 
     A unit that is always on or off shows as a stripe (Hinton 2012, section 15).
     """
+    check_built(rbm, "hidden_activations")
+    x = rbm.checked_visible(x, "x")
+    check_examples("x", len(x))
+    p = np.asarray(rbm.forward(x))
     ax = _axes(ax)
-    image = ax.imshow(_array(rbm.forward(x)), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    image = ax.imshow(p, cmap="gray", vmin=0, vmax=1, aspect="auto")
     ax.set_xlabel("hidden unit")
     ax.set_ylabel("example")
     ax.figure.colorbar(image, ax=ax).set_label("p(h = 1 | v)")
     return ax
 
 
-def _array(x):
-    return ops.convert_to_numpy(x) if ops.is_tensor(x) else real_array("images", x)
+def _array(name, x):
+    array = real_array(name, x)
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite. Received NaN or infinite values.")
+    return array
+
+
+def _gray(name, x):
+    array = _array(name, x)
+    if array.size and not -0.01 < array.min() <= array.max() < 1.01:
+        raise ValueError(
+            f"`{name}` must lie in [0, 1], the scale of the picture. "
+            f"Received values from {array.min():g} to {array.max():g}."
+        )
+    return array
 
 
 def _axes(ax, width=7.2, height=4.0):
@@ -228,11 +264,16 @@ def _tile(images, columns, image_shape):
             f"one. Received: {images.shape}"
         )
     side = int(np.sqrt(images.shape[1]))
-    height, width = image_shape or (side, side)
+    image_shape = (side, side) if image_shape is None else image_shape
+    if not isinstance(image_shape, Sequence) or len(image_shape) != 2:
+        raise ValueError(f"`image_shape` must be (height, width). Received: {image_shape!r}")
+    for number in image_shape:
+        check_count("image_shape", number)
+    height, width = image_shape
     if height * width != images.shape[1]:
         raise ValueError(
             f"`images` must have shape (count, {height * width}) for image_shape="
-            f"{(height, width)}. Received: {images.shape}"
+            f"({height}, {width}). Received: {images.shape}"
         )
     rows = -(-len(images) // columns)
     tiles = np.full((rows * columns, height + 1, width + 1), np.nan)

@@ -9,7 +9,15 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import compiled_draws
-from rbm_tutorial.checks import check_count
+from rbm_tutorial.checks import (
+    check_binary,
+    check_built,
+    check_count,
+    check_matrix,
+    finite_number,
+    real_array,
+    real_tensor,
+)
 from rbm_tutorial.units import Bernoulli
 
 
@@ -59,9 +67,13 @@ def run_chains(rbm, v, steps: int, step=None, observe=None):
     Returns: v, (chains, visible); with `observe` also a NumPy array (steps, …).
     Raises: `ValueError` for fewer than one step, and as the layer does.
     """
+    check_built(rbm, "run_chains")
     check_count("steps", steps)
     if step is None:
         step, v = lambda v: gibbs_step(rbm, v), rbm.checked_visible(v)
+    else:
+        v = real_tensor("v", v, rbm.vb.dtype)
+        check_matrix("v", v, None)
 
     def step_and_look(v):
         v = step(v)
@@ -86,7 +98,16 @@ def inpaint(rbm, v, known, steps: int):
 
     Returns: v, (chains, visible); after many steps a draw from p(v_unknown | v_known).
     """
+    check_built(rbm, "inpaint")
     v = rbm.checked_visible(v)
+    known = real_array("known", known)
+    check_binary("known", known)
+    if known.shape not in (tuple(v.shape), tuple(v.shape[1:])):
+        raise ValueError(
+            f"`known` must have shape {tuple(v.shape)}, or {tuple(v.shape[1:])} for all chains. "
+            f"Received: {known.shape}"
+        )
+    known = known.astype(bool)
     return run_chains(rbm, v, steps, lambda v: ops.where(known, v, gibbs_step(rbm, v)))
 
 
@@ -99,10 +120,13 @@ def denoise(rbm, noisy, flip_rate: float, steps: int = 100, burn_in: int = 20):
 
     Raises: `ValueError` for arguments out of range, and for other than binary visible units.
     """
+    check_built(rbm, "denoise")
     check_count("steps", steps)
+    check_count("burn_in", burn_in, least=0)
+    flip_rate = finite_number("flip_rate", flip_rate)
     if not isinstance(rbm.visible_units, Bernoulli):
         raise ValueError(f"The visible units must be binary. Received: {rbm.visible_units}")
-    if not 0 < flip_rate < 1 or not 0 <= burn_in < steps:
+    if not 0 < flip_rate < 1 or burn_in >= steps:
         raise ValueError(
             "`flip_rate` must lie between 0 and 1, and `burn_in` below `steps`. "
             f"Received: {flip_rate}, {burn_in} and {steps}"

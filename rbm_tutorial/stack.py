@@ -8,10 +8,12 @@ import itertools
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import fork_stream
-from rbm_tutorial.checks import check_count, check_tied
+from rbm_tutorial.checks import check_count, check_tied, finite_number
+from rbm_tutorial.examples import images
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import independent_units, run_chains
@@ -65,6 +67,13 @@ class DeepBeliefNetwork(keras.Model):
         for rbm in self.lower:
             x = rbm.forward(x)
         return self.top.class_probabilities(x) if self.number_classes else self.top.forward(x)
+
+    def predict(self, x, *args, **kwargs):
+        """Predict as Keras does, from what is checked first."""
+        x = images(x)
+        if isinstance(x, np.ndarray):
+            self.lower[0].checked_visible(x, "x")
+        return super().predict(x, *args, **kwargs)
 
     def reconstruction_logits(self, x):
         """Logits of x after probabilities went up through the lower layers and down again."""
@@ -125,6 +134,9 @@ class DeepBeliefNetwork(keras.Model):
         that weights need no scaling.
         """
         check_count("number_classes", number_classes)
+        for name, rate in [("dropout", dropout), ("input_dropout", input_dropout)]:
+            if not 0 <= finite_number(name, rate) < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {rate}")
         rbms = self.lower if self.number_classes else [*self.lower, self.top]
         if any(rbm.hidden_units != Bernoulli() for rbm in rbms):
             raise ValueError(
@@ -212,6 +224,7 @@ def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):
     """
     if dbn.number_classes:
         raise ValueError("`dbn` must be a model of images alone. Received a top that sees labels.")
+    log_z = finite_number("log_z", log_z)
     below = dbn.lower[0].checked_visible(x, "x")
     bound = -log_z
     for rbm in dbn.lower:

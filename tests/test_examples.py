@@ -8,27 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import EXAMPLES, REFUSED_WHEN_COMPILED, assert_equal_weights, machine, trainer
+from inputs import RIGHT, WRONG, assert_same
 from networks import labeled_network
-from scipy import sparse
 
 from rbm_tutorial import RBM, WakeSleep
 
 METHODS = ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"]
 SILENT = {"fit": {"verbose": 0}, "evaluate": {"verbose": 0}, "predict": {"verbose": 0}}
 pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Your input ran")
-
-
-class Frame:
-    """What a data frame is to others: an object that NumPy makes an array of."""
-
-    def __array__(self, dtype=None, copy=None):
-        return EXAMPLES.astype(dtype or "float64")
-
-
-def with_one(value):
-    x = EXAMPLES.astype("float64")
-    x[3, 2] = value
-    return x
 
 
 def batches_of(*parts):
@@ -40,26 +27,6 @@ def one_generator(x):
         yield (x[first : first + 8],)
 
 
-WRONG = {  # a kind of input, and what the message must say beside `x` and what was received
-    "nothing": (None, "real numbers"),
-    "text": (EXAMPLES.astype(str), "real numbers"),
-    "a word": ("digits", "real numbers"),
-    "dates": (EXAMPLES.astype("datetime64[s]"), "real numbers"),
-    "complex numbers": (EXAMPLES + 1j, "real numbers"),
-    "a dictionary": ({"image": EXAMPLES}, "real numbers"),
-    "rows of unequal length": ([[1, 0, 1, 0], [1]], "real numbers"),
-    "ragged": (tf.ragged.constant([[1.0], [1.0, 0.0]]), "real numbers"),
-    "sparse": (sparse.csr_matrix(EXAMPLES), "toarray"),
-    "a number": (1.0, "at least one"),
-    "no example": (EXAMPLES[:0], "at least one"),
-    "one image": (EXAMPLES[0], "shape"),
-    "images that are not flat": (EXAMPLES[:, None], "shape"),
-    "another width": (EXAMPLES[:, :3], "shape"),
-    "NaN": (with_one(np.nan), "must lie in"),
-    "infinity": (with_one(np.inf), "must lie in"),
-    "bytes": (255 * EXAMPLES.astype("uint8"), "must lie in"),
-    "-1 and 1": (2 * EXAMPLES - 1, "must lie in"),
-}
 WRONG_BATCHES = {
     "no batches": (tf.data.Dataset.from_tensor_slices(EXAMPLES), "batch"),
     "TFDS examples": (batches_of({"image": EXAMPLES, "label": EXAMPLES[:, 0]}), "flatten_image"),
@@ -70,16 +37,6 @@ WRONG_BATCHES = {
         "dense",
     ),
 }
-RIGHT = {
-    "lists": EXAMPLES.tolist(),
-    "a frame": Frame(),
-    "booleans": EXAMPLES.astype(bool),
-    "integers": EXAMPLES.astype(int),
-    "half precision": EXAMPLES.astype("float16"),
-    "a tensor": tf.constant(EXAMPLES),
-    "a tensor of the backend": keras.ops.convert_to_tensor(EXAMPLES),
-    "columns first": np.asfortranarray(EXAMPLES),
-}
 
 
 def call(model, method, x, **kwargs):
@@ -88,11 +45,6 @@ def call(model, method, x, **kwargs):
 
 def state(model):
     return [*map(np.asarray, model.get_weights()), np.asarray(model.rbm.seed_generator.state)]
-
-
-def assert_same(before, after):
-    for old, new in zip(before, after, strict=True):
-        np.testing.assert_array_equal(old, new)
 
 
 EACH_WRONG = [(method, kind) for method in METHODS for kind in WRONG] + [

@@ -22,7 +22,7 @@ def tile(picture, row, column, height, width):
 
 
 def test_image_grid_puts_each_image_in_its_place():
-    images = np.arange(5 * 6).reshape(5, 6)
+    images = np.arange(5 * 6).reshape(5, 6) / 30
     ax = plots.image_grid(images, columns=3, image_shape=(2, 3))
     picture = ax.images[0].get_array().filled(np.nan)
     assert picture.shape == (2 * 3, 3 * 4)
@@ -69,7 +69,7 @@ def test_reconstructions_stand_below_their_originals():
 
 
 def test_film_strip_shows_each_chain_as_a_row():
-    chain = np.arange(3 * 2)[:, None].reshape(3, 2, 1) * np.ones(4)
+    chain = np.arange(3 * 2)[:, None].reshape(3, 2, 1) * np.ones(4) / 6
     ax = plots.film_strip(chain, steps=[0, 1, 100])
     picture = ax.images[0].get_array().filled(np.nan)
     for time in range(3):

@@ -1,0 +1,127 @@
+"""Counts, numbers and seeds that cannot be are refused, by the name of the argument."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from conftest import BINARY
+from inputs import DBN, KNOWN, LABELED, RBM_4_3, V, assert_refused, wrong_values
+
+from rbm_tutorial import data, plots
+from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition
+from rbm_tutorial.exact import conditional_tables, layer_states
+from rbm_tutorial.likelihood import chain_diagnostics, log_likelihood, pseudo_log_likelihood
+from rbm_tutorial.sampling import denoise, inpaint, run_chains
+from rbm_tutorial.stack import variational_bound
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+# ---------------------------------------------------------------- counts and numbers
+
+
+COUNTS = {
+    "nothing": None,
+    "text": "3",
+    "a fraction": 2.5,
+    "NaN": np.nan,
+    "an array": np.arange(3),
+    "a list": [3],
+    "zero": 0,
+    "below 0": -3,
+    "a boolean": True,
+}
+NUMBERS = {
+    "nothing": None,
+    "text": "0.1",
+    "NaN": np.nan,
+    "infinity": np.inf,
+    "an array": np.arange(3.0),
+    "a list": [0.1],
+    "complex": 0.1 + 1j,
+    "a boolean": True,
+}
+FUNCTIONS_OF_COUNTS = {
+    "chain_diagnostics(steps)": (lambda n: chain_diagnostics(RBM_4_3, V, n), []),
+    "ais_log_partition(num_chains)": (lambda n: ais_log_partition(RBM_4_3, n, 3), []),
+    "ais_log_partition(num_betas)": (lambda n: ais_log_partition(RBM_4_3, 3, n), []),
+    "reverse_ais_log_partition(num_betas)": (
+        lambda n: reverse_ais_log_partition(RBM_4_3, V, n),
+        [],
+    ),
+    "layer_states(number of units)": (lambda n: layer_states(BINARY, n), []),
+    "run_chains(steps)": (lambda n: run_chains(RBM_4_3, V, n), []),
+    "inpaint(steps)": (lambda n: inpaint(RBM_4_3, V, KNOWN, n), []),
+    "denoise(steps)": (lambda n: denoise(RBM_4_3, V, 0.1, n, 0), []),
+    "denoise(burn_in)": (lambda n: denoise(RBM_4_3, V, 0.1, 10, n), ["zero"]),
+    "image_grid(columns)": (lambda n: plots.image_grid(V, n), []),
+    "filters(count)": (lambda n: plots.filters(RBM_4_3, n), []),
+    "image_grid(image_shape)": (lambda n: plots.image_grid(V, image_shape=(n, 2)), []),
+    "all_states(units)": (data.all_states, []),
+    "bars_and_stripes(n)": (data.bars_and_stripes, []),
+    "generate(number)": (lambda n: DBN.generate(n, steps=1), []),
+    "generate(steps)": (lambda n: DBN.generate(2, steps=n), []),
+    "generate(steps) given labels": (lambda n: LABELED.generate(labels=[1], steps=n), []),
+    "classifier(number_classes)": (DBN.classifier, []),
+    "load_mnist(source)": (data.load_mnist, []),
+    "parameter_histogram(name)": (lambda name: plots.parameter_histogram(RBM_4_3, name), []),
+    "training_curves(metric)": (lambda name: plots.training_curves({"loss": [1.0]}, name), []),
+}
+FUNCTIONS_OF_NUMBERS = {
+    "log_likelihood(log_z)": (lambda log_z: log_likelihood(RBM_4_3, V, log_z), []),
+    "variational_bound(log_z)": (lambda log_z: variational_bound(DBN, V, log_z), []),
+    "conditional_tables(beta)": (lambda beta: conditional_tables(RBM_4_3, beta), []),
+    "denoise(flip_rate)": (lambda rate: denoise(RBM_4_3, V, rate, 3, 1), []),
+    "binarize(threshold)": (lambda limit: data.binarize(V, threshold=limit), ["nothing"]),
+    "classifier(dropout)": (lambda rate: DBN.classifier(3, rate), []),
+    "classifier(input_dropout)": (lambda rate: DBN.classifier(3, 0.0, rate), []),
+}
+
+
+@pytest.mark.parametrize(("function", "kind"), wrong_values(FUNCTIONS_OF_COUNTS, COUNTS))
+def test_what_is_no_count_is_refused(function, kind):
+    assert_refused(function, FUNCTIONS_OF_COUNTS[function][0], COUNTS[kind])
+
+
+@pytest.mark.parametrize(("function", "kind"), wrong_values(FUNCTIONS_OF_NUMBERS, NUMBERS))
+def test_what_is_no_number_is_refused(function, kind):
+    assert_refused(function, FUNCTIONS_OF_NUMBERS[function][0], NUMBERS[kind])
+
+
+@pytest.mark.parametrize("log_z", [2, np.float32(2), np.float64(2), np.int8(2), np.array(2.0)])
+def test_numbers_of_numpy_are_numbers(log_z):
+    expected = log_likelihood(RBM_4_3, V, 2.0)
+    np.testing.assert_array_equal(log_likelihood(RBM_4_3, V, log_z), expected)
+
+
+def test_an_estimate_is_no_log_partition_function():
+    estimate = ais_log_partition(RBM_4_3, 4, 3)
+    assert_refused("(log_z)", lambda log_z: log_likelihood(RBM_4_3, V, log_z), estimate)
+
+
+# ---------------------------------------------------------------- seeds
+
+
+SEEDED = {
+    "binarize(seed)": lambda seed: data.binarize(V, seed=seed),
+    "ais_log_partition(seed)": lambda seed: ais_log_partition(RBM_4_3, 4, 3, seed=seed).log_z,
+    "reverse_ais_log_partition(seed)": lambda seed: (
+        reverse_ais_log_partition(RBM_4_3, V, 3, seed=seed).log_z
+    ),
+    "pseudo_log_likelihood(seed)": lambda seed: pseudo_log_likelihood(RBM_4_3, V, seed),
+}
+
+
+@pytest.mark.parametrize("function", SEEDED)
+@pytest.mark.parametrize("seed", [True, 1.5, -1, 2**32, "0", np.random.default_rng(0)], ids=str)
+def test_what_is_no_seed_is_refused(function, seed):
+    assert_refused(function, SEEDED[function], seed)
+
+
+@pytest.mark.parametrize("function", SEEDED.values(), ids=SEEDED)
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.uint64(3)], ids=repr)
+def test_integers_of_numpy_are_seeds(function, seed):
+    np.testing.assert_array_equal(function(seed), function(3))
