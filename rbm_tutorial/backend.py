@@ -153,6 +153,18 @@ def compiled_draws(layer, function):
     return call
 
 
+def compiled_once(layer, key, function):
+    """`compiled_draws(layer, function)`, made at the first call with this `key` and then kept.
+
+    It is kept with the layer and goes with it. The `key` is what makes of two functions two.
+    """
+    # Not as an attribute that Keras would look after.
+    kept = vars(layer).setdefault("compiled_functions", {})
+    if key not in kept:
+        kept[key] = compiled_draws(layer, function)
+    return kept[key]
+
+
 def double_precision():
     """A context in which float64 arrays exist; on TensorFlow they always do."""
     return jax.enable_x64(True) if BACKEND == "jax" else contextlib.nullcontext()
