@@ -172,9 +172,11 @@ def annealed_log_weights(
     """
     parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
     anneal = _annealer(rbm.visible_units, rbm.hidden_units, step)
+    # JAX compiles for each length: make that a power of two.
+    padded = np.pad(betas, (0, 2 ** (len(betas) - 1).bit_length() - len(betas)))
     with double_precision():
-        draws = np.array([seed, first_draw])
-        return np.asarray(anneal(start, betas, base, *parameters, draws))
+        draws, count = np.array([seed, first_draw]), np.array(len(betas), "int32")
+        return np.asarray(anneal(start, padded, count, base, *parameters, draws))
 
 
 @functools.lru_cache(maxsize=16)
@@ -182,7 +184,7 @@ def _annealer(visible_units, hidden_units, step):
     """The compiled loop over temperatures for these types of units."""
 
     @compiled
-    def log_weights(v, betas, base, w, hb, vb, first):
+    def log_weights(v, betas, count, base, w, hb, vb, first):
         def change_temperature(k, state):
             v, log_weights = state
             previous, beta = ops.cast(betas[k - 1], "float32"), ops.cast(betas[k], "float32")
@@ -197,7 +199,7 @@ def _annealer(visible_units, hidden_units, step):
             return v, log_weights + ops.cast(log_ratio, "float64")
 
         start = v, ops.zeros(ops.shape(v)[0], "float64")
-        return ops.fori_loop(1, ops.shape(betas)[0], change_temperature, start)[1]
+        return ops.fori_loop(1, count, change_temperature, start)[1]
 
     return log_weights
 

@@ -24,6 +24,8 @@ from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import run_chains
 
+BLOCK = 1024  # rows for which pseudo-likelihoods are computed at a time
+
 __all__ = [
     "ChainDiagnostics",
     "PartitionEstimate",
@@ -73,17 +75,30 @@ def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
             "`pseudo_log_likelihood` sums over the states of each visible unit, which must be "
             f"finitely many. Received: {units}"
         )
-    x = ops.cast(rbm.checked_visible(x, "x"), "float32")
+    x = np.asarray(rbm.checked_visible(x, "x"), "float32")
     units.check_states("x", x)
-    w, hb, vb = (ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb))
-    if seed is None:
-        return sum(
-            _sum_over_sites(units, rbm.hidden_units, tuple(map(tuple, states)))(
-                x, w, hb, vb, starts
-            )
-            for starts, states in _runs_of_equal_sites(units.sites(number))
-        )
-    return _pseudo_likelihood_of_one_site(rbm, np.asarray(x), np.random.default_rng(seed))
+    if seed is not None:
+        return _pseudo_likelihood_of_one_site(rbm, x, np.random.default_rng(seed))
+    parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+    total = np.zeros(len(x), "float32")
+    for starts, states in _runs_of_equal_sites(units.sites(number)):
+        sum_over_sites = _sum_over_sites(units, rbm.hidden_units, tuple(map(tuple, states)))
+        total += _in_blocks(functools.partial(sum_over_sites, starts, *parameters), x)
+    return ops.convert_to_tensor(total)
+
+
+def _in_blocks(function, x):
+    """`function(x)`, (rows, visible) → (rows,), for at most `BLOCK` rows at a time.
+
+    What is missing to a power of two is filled up, since JAX compiles for each number of rows.
+    """
+    results = [np.zeros(0, "float32")]
+    for first in range(0, len(x), BLOCK):
+        rows = x[first : first + BLOCK]
+        missing = 2 ** (len(rows) - 1).bit_length() - len(rows)
+        padded = np.pad(rows, ((0, missing), (0, 0)), mode="edge")
+        results.append(np.asarray(function(padded))[: len(rows)])
+    return np.concatenate(results)
 
 
 def _runs_of_equal_sites(sites):
@@ -109,7 +124,7 @@ def _sum_over_sites(visible_units, hidden_units, states):
     count, width = states.shape
 
     @compiled
-    def sum_over_sites(x, w, hb, vb, starts):
+    def sum_over_sites(starts, w, hb, vb, x):
         logits = ops.matmul(x, w) + hb
         unchanged = ops.sum(hidden_units.log_normalizer(logits), axis=1)
         measure = visible_units.log_measure(x)
@@ -141,7 +156,7 @@ def _next_state(site, states, k):
 def _pseudo_likelihood_of_one_site(rbm, x, rng):
     sites = rbm.visible_units.sites(rbm.number_visible_units)
     chosen = rng.integers(len(sites), size=len(x))
-    total, first = np.zeros(len(x), "float32"), 0
+    total, first, unchanged = np.zeros(len(x), "float32"), 0, _in_blocks(rbm.free_energy, x)
     for starts, states in _runs_of_equal_sites(sites):
         rows = np.flatnonzero((chosen >= first) & (chosen < first + len(starts)))
         columns = starts[chosen[rows] - first][:, None] + np.arange(states.shape[1])
@@ -152,8 +167,8 @@ def _pseudo_likelihood_of_one_site(rbm, x, rng):
         for k in range(1, len(states)):
             other = x[rows]
             other[np.arange(len(rows))[:, None], columns] = _next_state(site, states, k)
-            rises.append(rbm.free_energy(other) - rbm.free_energy(x[rows]))
-        total[rows] = len(sites) * _log_share(rises)
+            rises.append(_in_blocks(rbm.free_energy, other) - unchanged[rows])
+        total[rows] = len(sites) * np.asarray(_log_share(rises))
     return ops.convert_to_tensor(total)
 
 

@@ -3,12 +3,13 @@
 The chapter on visualization looks at chains, that on estimating Z anneals along the temperatures.
 """
 
+import functools
 import math
 
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import compiled_draws
+from rbm_tutorial.backend import compiled_draws, compiled_once
 from rbm_tutorial.checks import (
     check_binary,
     check_built,
@@ -56,13 +57,17 @@ def independent_units(rbm, number: int):
 def run_chains(rbm, v, steps: int, step=None, observe=None):
     """Run Gibbs chains from `v`, (chains, visible), and return where they are after `steps`.
 
+    A step is compiled once for a layer and its types of units; with a `step` or a function
+    `observe` of one's own, which may depend on anything, at each call.
+
     Args:
         rbm: the layer that draws.
         v: where the chains start, (chains, visible).
         steps: how often v → h → v.
         step: another step v → v than `gibbs_step`, of visible or hidden states; it draws from `rbm`
             alone.
-        observe: a function of v; what it returns after each step is stacked.
+        observe: a function of v, such as a method of `rbm`; what it returns after each step is
+            stacked.
 
     Returns: v, (chains, visible); with `observe` also a NumPy array (steps, …).
     Raises: `ValueError` for fewer than one step, and as the layer does.
@@ -70,18 +75,22 @@ def run_chains(rbm, v, steps: int, step=None, observe=None):
     check_built(rbm, "run_chains")
     check_count("steps", steps)
     if step is None:
-        step, v = lambda v: gibbs_step(rbm, v), rbm.checked_visible(v)
+        v = rbm.checked_visible(v)
     else:
         v = real_tensor("v", v, rbm.vb.dtype)
         check_matrix("v", v, None)
+    if step is None and (observe is None or getattr(observe, "__self__", None) is rbm):
+        one_step = _compiled(rbm, _step_and_look, getattr(observe, "__func__", None))
+    else:
 
-    def step_and_look(v):
-        v = step(v)
-        return v, () if observe is None else observe(v)
+        def step_and_look(v):
+            v = gibbs_step(rbm, v) if step is None else step(v)
+            return v, () if observe is None else observe(v)
 
-    compiled_step, seen = compiled_draws(rbm, step_and_look), []
+        one_step = compiled_draws(rbm, step_and_look)
+    seen = []
     for _ in range(steps):
-        v, value = compiled_step(v)
+        v, value = one_step(v)
         if observe is not None:
             seen.append(np.asarray(value))
     return v if observe is None else (v, np.stack(seen))
@@ -97,18 +106,21 @@ def inpaint(rbm, v, known, steps: int):
         steps: Gibbs steps.
 
     Returns: v, (chains, visible); after many steps a draw from p(v_unknown | v_known).
+    Raises: `ValueError` for a `known` of another shape or other values, and as `run_chains`.
     """
     check_built(rbm, "inpaint")
-    v = rbm.checked_visible(v)
-    known = real_array("known", known)
+    check_count("steps", steps)
+    v, known = rbm.checked_visible(v), real_array("known", known)
     check_binary("known", known)
     if known.shape not in (tuple(v.shape), tuple(v.shape[1:])):
         raise ValueError(
             f"`known` must have shape {tuple(v.shape)}, or {tuple(v.shape[1:])} for all chains. "
             f"Received: {known.shape}"
         )
-    known = known.astype(bool)
-    return run_chains(rbm, v, steps, lambda v: ops.where(known, v, gibbs_step(rbm, v)))
+    one_step, known = _compiled(rbm, _clamped_step), ops.convert_to_tensor(known, "bool")
+    for _ in range(steps):
+        v = one_step(v, known)
+    return v
 
 
 def denoise(rbm, noisy, flip_rate: float, steps: int = 100, burn_in: int = 20):
@@ -133,15 +145,30 @@ def denoise(rbm, noisy, flip_rate: float, steps: int = 100, burn_in: int = 20):
         )
     v = rbm.checked_visible(noisy, "noisy")
     evidence = (2 * v - 1) * math.log((1 - flip_rate) / flip_rate)
-    units = rbm.visible_units
-
-    def step(v):
-        h = rbm.hidden_units.sample(rbm.hidden_logits(v), rbm.uniform)
-        logits = rbm.visible_logits(h) + evidence
-        return units.sample(logits, rbm.uniform), units.mean(logits)
-
-    compiled_step, total = compiled_draws(rbm, step), 0
+    one_step, total = _compiled(rbm, _step_given_evidence), 0
     for number in range(steps):
-        v, p = compiled_step(v)
+        v, p = one_step(v, evidence)
         total = total + p if number >= burn_in else total
     return total / (steps - burn_in)
+
+
+def _compiled(rbm, function, *settings):
+    """`function(rbm, *settings, *tensors)`, compiled once for the layer and its types of units."""
+    key = function, *settings, rbm.visible_units, rbm.hidden_units
+    return compiled_once(rbm, key, functools.partial(function, rbm, *settings))
+
+
+def _step_and_look(rbm, observe, v):
+    v = gibbs_step(rbm, v)
+    return v, () if observe is None else observe(rbm, v)
+
+
+def _clamped_step(rbm, v, known):
+    return ops.where(known, v, gibbs_step(rbm, v))
+
+
+def _step_given_evidence(rbm, v, evidence):
+    """A step in which `evidence` is added to the inputs of v, and the means of v with it."""
+    h = rbm.hidden_units.sample(rbm.hidden_logits(v), rbm.uniform)
+    logits = rbm.visible_logits(h) + evidence
+    return rbm.visible_units.sample(logits, rbm.uniform), rbm.visible_units.mean(logits)

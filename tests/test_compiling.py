@@ -1,0 +1,114 @@
+"""What measures and draws is compiled once, and goes with the machine that it was compiled for."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from conftest import machine, states
+
+from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition
+from rbm_tutorial.labeled import LabeledRBM
+from rbm_tutorial.likelihood import chain_diagnostics, pseudo_log_likelihood
+from rbm_tutorial.sampling import denoise, inpaint, run_chains
+from rbm_tutorial.units import Bernoulli
+
+V, KNOWN = states(4), np.array([True, False, False, True])
+CALLS = {  # of a machine and the number of the call, by which calls differ
+    "run_chains": lambda rbm, n: run_chains(rbm, V, 1 + n),
+    "run_chains, observed": lambda rbm, n: run_chains(rbm, V, 1 + n, observe=rbm.forward),
+    "chain_diagnostics": lambda rbm, n: chain_diagnostics(rbm, V, 4 + n),
+    "inpaint": lambda rbm, n: inpaint(rbm, V, np.roll(KNOWN, n), 1 + n),
+    "denoise": lambda rbm, n: denoise(rbm, V, 0.1 + n / 100, 2 + n, n),
+    "ais_log_partition": lambda rbm, n: ais_log_partition(rbm, 4, 9 + n, seed=n),
+    "reverse_ais_log_partition": lambda rbm, n: reverse_ais_log_partition(rbm, V, 9 + n, seed=n),
+    "pseudo_log_likelihood": lambda rbm, n: pseudo_log_likelihood(rbm, V[: 9 + n]),
+}
+OWN_FUNCTIONS = {
+    "a step": lambda rbm, n: run_chains(rbm, V, 1, lambda v: 1 - v),
+    "an observer": lambda rbm, n: run_chains(rbm, V, 1, observe=lambda v: v),
+}
+
+
+class Counting(Bernoulli):
+    """Counts how often Python comes by: while functions are traced, and never when they run."""
+
+    traces = 0
+
+    def sample(self, logits, uniform):
+        Counting.traces += 1
+        return super().sample(logits, uniform)
+
+
+class CountingSums(Bernoulli):
+    """The same of log Z."""
+
+    traces = 0
+
+    def log_normalizer(self, logits):
+        CountingSums.traces += 1
+        return super().log_normalizer(logits)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_calls_that_differ_in_numbers_alone_are_compiled_once(call):
+    units = CountingSums if call == "pseudo_log_likelihood" else Counting
+    rbm, before = machine(hidden_units=units()), units.traces
+    CALLS[call](rbm, 0)
+    first = units.traces
+    assert first > before
+    for number in range(1, 6):
+        CALLS[call](rbm, number)
+    assert units.traces == first
+
+
+def test_other_units_are_compiled_anew():
+    """A layer keeps what it compiled, and must not draw by units that it has no longer."""
+
+    class AlwaysOn(Bernoulli):
+        def sample(self, logits, uniform):
+            return 0 * logits + 1
+
+    rbm = machine()
+    assert np.min(run_chains(rbm, V, 1)) == 0
+    rbm.visible_units = AlwaysOn()
+    assert np.min(run_chains(rbm, V, 1)) == 1
+    assert np.min(denoise(machine(visible_units=AlwaysOn()), V, 0.1, 1, 0)) < 1
+
+
+def test_classes_are_clamped_by_what_is_compiled_once():
+    rbm = LabeledRBM(3, number_classes=2, seed=0, hidden_units=Counting())
+    rbm.build([4])
+    rbm.sample_image([0, 1], steps=2)
+    first = Counting.traces
+    rbm.sample_image([1, 1], steps=3)
+    assert Counting.traces == first
+
+
+@pytest.mark.parametrize("calls", [CALLS, OWN_FUNCTIONS], ids=["the package's", "one's own"])
+def test_a_machine_goes_with_all_that_was_compiled_for_it(calls):
+    machines = []
+    for number, call in enumerate(calls.values()):
+        rbm = machine()
+        machines.append(weakref.ref(rbm))
+        call(rbm, number)
+        del rbm
+    gc.collect()
+    assert [reference() for reference in machines] == [None] * len(calls)
+
+
+@pytest.mark.parametrize("call", {**CALLS, **OWN_FUNCTIONS})
+def test_calls_leave_nothing_behind(call):
+    """Of many calls, less than one object each; what is compiled for one leaves hundreds."""
+    rbm, calls = machine(), {**CALLS, **OWN_FUNCTIONS}
+    count = 10 if call in OWN_FUNCTIONS else 100
+
+    def objects_after(number_of_calls):
+        for number in range(number_of_calls):
+            calls[call](rbm, number % 6)
+        gc.collect()
+        return len(gc.get_objects())
+
+    objects_after(7)
+    before = objects_after(1)
+    assert objects_after(count) - before < count
