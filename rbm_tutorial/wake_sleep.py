@@ -133,7 +133,10 @@ class WakeSleep(FastFit):
         cost = self.dbn.lower[0].visible_units.cross_entropy(x, self.dbn.reconstruction_logits(x))
         self.reconstruction_tracker.update_state(cost, weights)
         if y is not None:
-            hits = keras.metrics.sparse_categorical_accuracy(y, y_pred)
+            classes, dtype = self.dbn.number_classes, self.variable_dtype
+            known = one_hot(y, classes, dtype)
+            chosen = ops.one_hot(ops.argmax(y_pred, axis=1), classes, dtype=dtype)
+            hits = ops.sum(known * chosen, axis=1)  # NaN of labels that JAX cannot refuse
             self.accuracy_tracker.update_state(hits, weights)
         return batch_mean(cost, weights)
 

@@ -236,6 +236,19 @@ def test_an_old_configuration_still_loads():
 # ---------------------------------------------------------------- with labels, and contracts
 
 
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_labels_of_no_class_in_a_data_set_are_refused(wrong):
+    """There they are seen only when they come."""
+    model, x = WakeSleep(labeled_network()), states(4)
+    model.compile()
+    labels = np.arange(16) % 4
+    labels[9] = wrong
+    data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(8)
+    for method in (model.evaluate, model.fit):
+        with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0 … 3|NaN"):
+            method(data, verbose=0)
+
+
 @pytest.mark.slow
 def test_learns_labels_and_reports_accuracy():
     """Labels are the number of the only pixel that is on, of four."""
