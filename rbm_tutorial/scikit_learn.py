@@ -73,11 +73,17 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def partial_fit(self, X, y=None):
-        """Train on X once, in its order, from where training was; the first call starts it."""
+        """Train on X once, in its order, from where training was; the first call starts it.
+
+        A changed `learning_rate` or `momentum` takes effect, `batch_size` and `verbose`, too.
+        Raises: `ValueError` for a changed `n_components` or `persistent_chains`.
+        """
         new = not hasattr(self, "model_")
         X = self._checked(X, new)
         if new:
             self._start(X)
+        else:
+            self._take_settings()
         self._learn(X)
         return self
 
@@ -125,7 +131,12 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """X as an array of such values as the RBM takes; if `new`, to be learned from."""
         if new:
             self._check_settings()
-        X = validate_data(self, X, dtype="numeric", reset=new)
+        given, X = X, validate_data(self, X, dtype="numeric", reset=new)
+        given = np.asarray(given)
+        if given.dtype == "object" and any(isinstance(x, (str, bytes)) for x in given.flat):
+            raise ValueError(
+                "`X` must hold real numbers. Received text, of which numbers were made."
+            )
         return np.asarray(Bernoulli().checked(real_array("X", X).astype("float32"), "X"))
 
     def _check_settings(self):
@@ -141,7 +152,24 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         rbm = RBM(self.n_components, seed=self.random_state)
         rbm.adapt(X)
         self.model_ = ContrastiveDivergence(rbm, self.persistent_chains)
+        self._compile()
+
+    def _compile(self):
         self.model_.compile(keras.optimizers.SGD(self.learning_rate, momentum=self.momentum))
+
+    def _take_settings(self):
+        """Let settings that have changed since the last call take effect."""
+        self._check_settings()
+        now = self.n_components, self.persistent_chains
+        started = self.rbm_.number_hidden_units, getattr(self.model_.negatives, "number", 0)
+        if now != started:
+            raise ValueError(
+                "`n_components` and `persistent_chains` must stay as they are between calls of "
+                f"`partial_fit`: call `fit`. Received: {now}, at the start {started}"
+            )
+        if self.model_.optimizer.momentum != self.momentum:
+            self._compile()
+        self.model_.optimizer.learning_rate = self.learning_rate
 
     def _learn(self, X):
         self.model_.fit(X, batch_size=self.batch_size, shuffle=False, verbose=self.verbose)

@@ -101,6 +101,42 @@ def test_goes_on_from_where_it_was():
     np.testing.assert_allclose(ours.components_, np.asarray(rbm.w_rec).T, atol=1e-6)
 
 
+@pytest.mark.parametrize("changed", [{"learning_rate": 0.01}, {"momentum": 0.0}])
+def test_changed_settings_take_effect(changed):
+    """Momentum that has gathered is lost when its share changes, and only then."""
+    ours = RBMTransformer(3, random_state=0).partial_fit(IMAGES)
+    ours.set_params(**changed).partial_fit(IMAGES)
+    rbm = RBM(3, seed=0)
+    rbm.adapt(IMAGES)
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    model.fit(IMAGES, shuffle=False, verbose=0)
+    if "momentum" in changed:
+        model.compile(keras.optimizers.SGD(0.1))
+    else:
+        model.optimizer.learning_rate = 0.01
+    model.fit(IMAGES, shuffle=False, verbose=0)
+    np.testing.assert_allclose(ours.components_, np.asarray(rbm.w_rec).T, atol=1e-6)
+
+
+def test_refuses_settings_that_cannot_change_while_it_learns():
+    ours = RBMTransformer(3, persistent_chains=5).partial_fit(IMAGES)
+    for name, value in [("n_components", 4), ("persistent_chains", 6), ("learning_rate", -1)]:
+        with pytest.raises(ValueError, match=f"`{name}`.* must .*Received"):
+            ours.set_params(**{name: value}).partial_fit(IMAGES)
+        ours.set_params(n_components=3, persistent_chains=5, learning_rate=0.1)
+    assert ours.partial_fit(IMAGES) is ours
+
+
+@pytest.mark.parametrize("text", [IMAGES.astype(str), IMAGES.astype(str).astype(object)])
+def test_text_is_no_number(text):
+    with pytest.raises(ValueError, match=r"strings|text"):
+        RBMTransformer(3).fit(text)
+    numbers = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES.astype(object))
+    same = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    np.testing.assert_array_equal(numbers.components_, same.components_)
+
+
 def test_draws_a_gibbs_step_of_its_machine():
     ours = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
     again = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
