@@ -38,8 +38,10 @@ class Backup(keras.callbacks.Callback):
     next one is there, so that a process may be killed at any moment. `keras.callbacks.
     BackupAndRestore`, which does the writing, overwrites its own files in place.
 
-    Delete `folder` to start anew. One process writes there, of one model. Callbacks that count,
-    such as `EarlyStopping`, start anew.
+    Delete `folder` to start anew. One process writes there, of one model: a second one is stopped
+    at the end of its first epoch. Callbacks that count, such as `EarlyStopping`, start anew.
+
+    Raises: `ValueError` if another process has written to `folder`, whose last state then stays.
     """
 
     def __init__(self, folder):
@@ -53,19 +55,25 @@ class Backup(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in self.folder.glob(".unfinished-state-*"):
-            shutil.rmtree(unfinished)
-        if self.epochs():
-            self._written_by_keras(self.epochs()[-1]).on_train_begin()
+        self.known = self.epochs()
+        if self.known:
+            self._written_by_keras(self.known[-1]).on_train_begin()
 
     def on_epoch_end(self, epoch, logs=None):
-        older = self.epochs()
+        if self.epochs() != self.known:
+            raise ValueError(
+                "`folder` must be that of one run: give each a folder of its own. Received one to "
+                f"which another process writes: {self.folder}"
+            )
+        for unfinished in self.folder.glob(".unfinished-state-*"):  # of a process that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".unfinished-state-") as folder:
             state = Path(folder) / "state"
             self._written_by_keras(state).on_epoch_end(epoch)
             os.rename(state, self.folder / f"after-{epoch + 1}")
-        for state in older:
+        for state in self.known:
             shutil.rmtree(state)
+        self.known = self.epochs()
 
     def _written_by_keras(self, folder):
         backup = keras.callbacks.BackupAndRestore(folder)

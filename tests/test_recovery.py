@@ -79,6 +79,23 @@ def test_two_states_are_there_only_if_the_older_one_was_about_to_go(tmp_path):
     assert_equal_weights(uninterrupted(), resumed)
 
 
+def test_two_runs_in_one_folder_do_not_spoil_each_other(tmp_path):
+    """The one that comes second to write is stopped, and the other's last state stays whole."""
+    first, second = model_with_chains(), model_with_chains()
+
+    def other_run(epoch, logs=None):
+        if epoch == 1:
+            first.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
+
+    start = keras.callbacks.LambdaCallback(on_epoch_begin=other_run)
+    with pytest.raises(ValueError, match=r"`folder` must be that of one run.*Received"):
+        second.fit(EXAMPLES, callbacks=[start, Backup(tmp_path)], **FIT)
+    assert [path.name for path in tmp_path.iterdir()] == ["after-4"]
+    resumed = model_with_chains()
+    resumed.fit(EXAMPLES, callbacks=[Backup(tmp_path)], **FIT)
+    assert_equal_weights(first, resumed)
+
+
 def test_the_tenth_epoch_comes_after_the_ninth(tmp_path):
     for name in ("after-9", "after-10", "after-2"):
         (tmp_path / name).mkdir()
