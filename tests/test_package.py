@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -148,6 +149,55 @@ def test_versions_agree():
     assert rbm_tutorial.__version__ == version
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+CHAPTERS_ALONE = """
+import ast, json, os, sys
+from pathlib import Path
+
+sys.path = [path for path in sys.path if Path(path).resolve() != Path({root!r})]
+import rbm_tutorial
+assert Path(rbm_tutorial.__file__).is_relative_to({installed!r})
+READ = ("load_mnist", "load_pretrained_rbm", "stored_result", "stored_samples")
+for chapter in sorted(Path({folder!r}).glob("*/*.ipynb")):
+    os.chdir(chapter.parent)
+    cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    nodes, names = list(ast.walk(ast.parse("\\n".join(code)))), dict()
+    for node in nodes:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            exec(ast.unparse(node), names)
+    for node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in READ:
+            if all(isinstance(argument, ast.Constant) for argument in node.args):
+                print(ast.unparse(node), type(eval(ast.unparse(node), names)).__name__)
+    assert os.listdir() == [chapter.name]
+    print(chapter.name)
+"""
+
+
+@pytest.mark.slow
+def test_chapters_run_from_a_download_beside_an_installed_wheel(tmp_path, monkeypatch):
+    """Each alone in a folder: it imports and reads what it needs, and of that nothing is here."""
+    from flit_core.buildapi import build_wheel
+
+    installed, chapters = tmp_path / "installed", sorted((ROOT / "chapters").glob("*.ipynb"))
+    monkeypatch.chdir(ROOT)
+    wheel = tmp_path / build_wheel(str(tmp_path))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--no-compile", "--target", installed, wheel], check=True)
+    files = [path for path in (ROOT / "rbm_tutorial").rglob("*.*") if path.suffix != ".pyc"]
+    assert all((installed / path.relative_to(ROOT)).exists() for path in files)
+    for chapter in chapters:
+        folder = tmp_path / "downloads" / chapter.stem
+        folder.mkdir(parents=True)
+        shutil.copy(chapter, folder)
+    places = {"root": ROOT, "installed": installed, "folder": tmp_path / "downloads"}
+    code = CHAPTERS_ALONE.format(**{name: str(path) for name, path in places.items()})
+    printed = run_python(code, tmp_path, PYTHONPATH=str(installed), MPLBACKEND="agg").splitlines()
+    assert [line for line in printed if line.endswith(".ipynb")] == [c.name for c in chapters]
+    assert "load_mnist() tuple" in printed
+    assert "stored_result('bench_AMD_EPYC_2_threads') dict" in printed
 
 
 @pytest.mark.slow
