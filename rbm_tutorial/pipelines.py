@@ -2,8 +2,11 @@
 
 
 def is_dataset(data) -> bool:
-    """Whether `data` is a `tf.data.Dataset`, asked without loading TensorFlow."""
-    return hasattr(data, "cardinality") and hasattr(data, "element_spec")
+    """Whether `data` is a `tf.data.Dataset`, asked without loading TensorFlow.
+
+    One that a `tf.distribute` strategy has distributed is none: it cannot be mapped.
+    """
+    return hasattr(data, "element_spec") and hasattr(data, "map")
 
 
 def without_autotuning(data):
