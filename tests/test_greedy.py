@@ -10,7 +10,7 @@ from conftest import BINARY, exact_of, machine, p_value, states, trainer, warm
 from networks import exact_bound, exact_p_v, table, transposed, up_tables
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
-from rbm_tutorial.greedy import StatesAbove
+from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples
 from rbm_tutorial.recovery import Backup
 from rbm_tutorial.training import linear_decay
 
@@ -187,58 +187,60 @@ def test_an_optimizer_may_be_named_given_or_made(optimizer):
     assert_equal_stacks(expected, made)
 
 
-def classes():
-    return [RBM(4, seed=0), LabeledRBM(3, number_classes=2, seed=1)]
-
-
 def in_batches(*parts):
     return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(4)
 
 
-LABEL = np.arange(len(X)) % 2
-
-
-@pytest.mark.parametrize(
-    ("rbms", "data", "labels"),
-    [(two_layers, in_batches(X), None), (two_layers, in_batches(X, LABEL), None)]
-    + [(classes, in_batches(X, LABEL), LABEL)],
-    ids=["images", "labels that no layer sees", "labels"],
-)
-def test_examples_may_come_in_batches_of_a_data_set(rbms, data, labels):
-    of_array = train_stack(X, rbms(), labels, verbose=0)
-    assert_equal_stacks(of_array, train_stack(data, rbms(), verbose=0))
-
-
-@pytest.mark.parametrize("several", [None, keras.callbacks.Callback(), lambda rbm: None])
-def test_callbacks_may_be_none_or_one(several):
+def test_images_may_come_in_batches_of_a_data_set():
     expected = train_stack(X, two_layers(), verbose=0)
-    assert_equal_stacks(expected, train_stack(X, two_layers(), callbacks=several, verbose=0))
+    made = train_stack(in_batches(X), two_layers(), callbacks=None, verbose=0)
+    assert_equal_stacks(expected, made)
+
+
+LABEL = np.arange(len(X)) % 2
+WEIGHT = np.arange(len(X), dtype="float32")
 
 
 @pytest.mark.parametrize(
-    "held_out",
-    [[X[:6], LABEL[:6]], in_batches(X[:6], LABEL[:6]), (X[:6], LABEL[:6], np.ones(6))],
-    ids=["a list", "a data set", "with weights"],
+    ("labeled", "data", "weights"),
+    [
+        (False, X.tolist(), None),
+        (False, [X], None),
+        (False, in_batches(X, LABEL), None),
+        (False, (X, None, WEIGHT), WEIGHT),
+        (True, [X, LABEL], None),
+        (True, in_batches(X, LABEL), None),
+        (True, (in_batches(X, LABEL), None), None),
+        (True, (X, LABEL.tolist(), WEIGHT), WEIGHT),
+        (True, in_batches(X, LABEL, WEIGHT), WEIGHT),
+    ],
 )
-def test_validation_data_may_come_as_fit_takes_them(held_out):
-    def losses(validation_data):
-        history = keras.callbacks.History()
-        rbms, given = classes(), {"validation_data": validation_data, "callbacks": history}
-        train_stack(X, rbms, LABEL, verbose=0, **given)
-        return history.history["val_loss"]
+def test_examples_come_as_fit_takes_them(labeled, data, weights):
+    rbms = [RBM(4, 9), LabeledRBM(3, number_classes=2) if labeled else RBM(3)]
+    x, y, w = checked_examples("x", data, rbms)
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, np.eye(2)[LABEL] if labeled else None)
+    np.testing.assert_array_equal(w, weights)
 
-    expected = losses((X[:6], LABEL[:6]))
-    np.testing.assert_allclose(losses(held_out), expected, rtol=1e-5)
+
+def test_callbacks_are_one_or_several_or_none():
+    one = keras.callbacks.Callback()
+    assert as_list(None) == as_list(()) == []
+    assert as_list(one) == as_list([one]) == as_list((one,)) == [one]
 
 
 def test_weights_of_validation_weigh_its_means():
-    def cost(*validation_data):
-        history = keras.callbacks.History()
-        train_stack(X, two_layers(), verbose=0, callbacks=history, validation_data=validation_data)
-        return history.history["val_reconstruction_cost"]
+    """Where all but the first weigh nothing it is alone."""
 
-    first = cost(X[:6], None, np.eye(6)[0])  # all that counts is the first
-    assert abs(first[0] - cost(X[:6], None, np.ones(6))[0]) > 1e-3
+    def cost(*validation_data):
+        costs = []
+        note = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda _, logs: costs.append(logs["val_reconstruction_cost"])
+        )
+        train_stack(X, two_layers(), verbose=0, callbacks=note, validation_data=validation_data)
+        return costs[0]
+
+    assert cost(X[:6], None, np.eye(6)[0]) == pytest.approx(cost(X[:1]), rel=1e-5)
 
 
 def test_validation_reports_on_every_layer_and_changes_nothing():
