@@ -45,6 +45,22 @@ def check_batch(x):
         raise ValueError(f"`x` must be one batch, (batch, visible). Received: {type(x).__name__}")
 
 
+def check_devices_divide(x, batch_size) -> None:
+    """Each batch of an array can be divided among the devices of `keras.distribution.DataParallel`.
+
+    Raises: `ValueError` otherwise, which names the sizes that work.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or not isinstance(x, np.ndarray):
+        return
+    devices = distribution.device_mesh.shape[0]
+    if len(x) % devices or min(batch_size, len(x)) % devices:
+        raise ValueError(
+            f"`batch_size` and the number of examples in `x` must be multiples of {devices}, the "
+            f"number of devices. Received: batch_size={batch_size} and {len(x)} examples"
+        )
+
+
 def examples(x, y, weights, labeled: bool):
     """`images`, labels and sample weights as Keras is to get them: → (x, y, weights) or `None`.
 

@@ -132,3 +132,48 @@ def test_training_goes_on_after_a_worker_was_killed(tmp_path):
     resumed = [output_of(process) for process in start_two_workers(tmp_path / "killed")]
     assert [worker["epochs"][0] for worker in resumed] == [5, 5]
     assert [worker["weights"] for worker in resumed] == [worker["weights"] for worker in whole]
+
+
+PARALLEL = """
+import keras, numpy as np
+from rbm_tutorial import RBM, ContrastiveDivergence
+
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+x = np.random.default_rng(0).integers(0, 2, (24, 4)).astype("float32")
+model = ContrastiveDivergence(RBM(3, 4, seed=0))
+model.compile()
+model.fit(x, batch_size=8, validation_data=x[:6], validation_batch_size=4, verbose=0)
+result = model.evaluate(x, batch_size=16, verbose=0, return_dict=True)
+print(result["reconstruction_cost"] - float(model.rbm.reconstruction_cost(x)))
+model.predict(x[:2], verbose=0)
+model.train_on_batch(x[:6])
+for data, size in [(x, 7), (x[:23], 8), (x[:5], 32)]:
+    for method in (model.fit, model.evaluate, model.predict):
+        try:
+            method(data, batch_size=size, verbose=0)
+        except ValueError as error:
+            print(error)
+for method in (model.train_on_batch, model.test_on_batch, model.predict_on_batch):
+    try:
+        method(x[:7])
+    except ValueError as error:
+        print(error)
+try:
+    model.fit(x, batch_size=8, validation_data=x[:7], verbose=0)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_on_jax_batches_that_devices_do_not_divide_are_refused_with_the_sizes_that_work():
+    two = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    result = subprocess.run(
+        [sys.executable, "-c", PARALLEL], env={**os.environ, **two}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    difference, *errors = result.stdout.splitlines()
+    assert abs(float(difference)) < 1e-4
+    assert len(errors) == 13
+    says = "must be multiples of 2, the number of devices. Received: batch_size=7 and 24 examples"
+    assert says in errors[0]
+    assert all("must be multiples of 2" in error for error in errors)
