@@ -15,6 +15,7 @@ from rbm_tutorial.backend import BACKEND, distributed, several_workers
 from rbm_tutorial.checks import check_examples, check_matrix
 from rbm_tutorial.examples import (
     check_batch,
+    check_devices_divide,
     checked_weights,
     examples,
     images,
@@ -90,9 +91,12 @@ class FastFit(keras.Model):
         on JAX of the last epoch.
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
+        size = given.get("batch_size") or 32
+        check_devices_divide(given["x"], size)
         if given.get("validation_data") is not None:
             held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
             held_out = self._checked(dict(zip(["x", "y", "sample_weight"], held_out)))
+            check_devices_divide(held_out["x"], given.get("validation_batch_size") or size)
             given["validation_data"] = keras.utils.pack_x_y_sample_weight(
                 held_out["x"], held_out.get("y"), held_out.get("sample_weight")
             )
@@ -118,19 +122,19 @@ class FastFit(keras.Model):
         given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
         own = given.pop("kwargs", {})  # `fit` passes a private one, and what it has checked
         given = given | own if own else self._ready(self._checked(given), learns=False)
+        check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         with self._weights_kept(), shorter_executions(self, given.get("steps")):
             result = super().evaluate(**given)
         check_examples("x", len(keras.tree.flatten(result)))
-        if np.isnan(keras.tree.flatten(result)).any():  # JAX cannot raise in a compiled function
-            raise ValueError(
-                "`x` must hold values in [0, 1] alone. Received others: a mean is NaN."
-            )
+        if np.isnan(keras.tree.flatten(result)).any():
+            raise ValueError(self._reason_of_nan())
         return result
 
     def predict(self, *args, **kwargs):
         """Predict as Keras does, from what is checked first."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
+        check_devices_divide(given["x"], given.get("batch_size") or 32)
         with self._weights_kept(), shorter_executions(self, given.get("steps")):
             result = super().predict(**given)
         if BACKEND == "jax" and np.isnan(result).any():
@@ -149,6 +153,7 @@ class FastFit(keras.Model):
         """Predict one batch as Keras does."""
         check_batch(x)
         given = self._ready({"x": self._checked_images(x)}, learns=False)
+        check_devices_divide(given["x"], len(given["x"]))
         with self._weights_kept():
             return super().predict_on_batch(**given)
 
@@ -215,6 +220,15 @@ class FastFit(keras.Model):
             check_matrix("x", x, self.width)
             self.check(np.asarray(x, "float32"), y)
 
+    def _reason_of_nan(self):
+        if any(np.isnan(weight).any() for weight in map(np.asarray, self.trainable_variables)):
+            return (
+                "The weights must be numbers: load those of before and lower the learning rate. "
+                "Received NaN, since learning diverged."
+            )
+        labels = " and `y` labels of its classes" if self.labeled else ""  # JAX cannot raise sooner
+        return f"`x` must hold values that its units can have{labels}. Received NaN for a mean."
+
     def _ready(self, given, learns=True):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
         if not self.built:
@@ -230,6 +244,7 @@ class FastFit(keras.Model):
         given = inspect.signature(method).bind(*args, **kwargs).arguments
         check_batch(given.get("x"))
         given = self._checked(given)
+        check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
         with self._weights_kept():
             return method(**given)
