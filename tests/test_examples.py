@@ -162,3 +162,12 @@ def test_held_out_examples_are_checked_before_training(rbm):
         with pytest.raises(ValueError, match="Received"):
             model.fit(EXAMPLES, validation_data=wrong, verbose=0)
     assert_same(before, state(model))
+
+
+def test_evaluation_tells_bad_values_from_weights_that_are_lost(rbm):
+    model = trainer(rbm)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in|values that its units"):
+        model.evaluate(batches_of(7 * EXAMPLES), verbose=0)
+    rbm.hb.assign(np.full(3, np.nan))
+    with pytest.raises(ValueError, match=r"The weights must be numbers.*learning diverged"):
+        model.evaluate(EXAMPLES, verbose=0)
