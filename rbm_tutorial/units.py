@@ -18,7 +18,7 @@ A type has::
                             about `name` (in a graph: see `checked_range`)
     check_states(name, x)   raises `ValueError` unless `x` holds states of such units
     check_number(number)    raises `ValueError` unless a layer can have so many units
-    unbounded               whether x is any real number, so that log Z(l) grows like l²
+    unbounded               whether x is a real number without limit, so that log Z(l) grows like l²
     sites(number)           the states of each site of a layer, (states, units of the site), unless
                             it is unbounded
 
@@ -49,7 +49,11 @@ def unit_type(cls):
 
 
 def check_normalizable(visible_units, hidden_units) -> None:
-    """Raise a `ValueError` if both types are unbounded, or one is no type: Z may be infinite."""
+    """Raise a `ValueError` if both types are unbounded, or one is no type: Z may be infinite.
+
+    Where both v and h go to infinity along one direction, -v²/2 - h²/2 + v·w·h decides, which
+    rises once w is large enough; where one of them is bounded, the square of the other wins.
+    """
     for name, units in [("visible_units", visible_units), ("hidden_units", hidden_units)]:
         if isinstance(units, type) or not hasattr(units, "log_normalizer"):
             raise ValueError(
@@ -57,9 +61,10 @@ def check_normalizable(visible_units, hidden_units) -> None:
             )
     if visible_units.unbounded and hidden_units.unbounded:
         raise ValueError(
-            "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once a "
-            "singular value of `w_rec` reaches 1. "
-            f"Received: {visible_units} and {hidden_units}"
+            "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once "
+            "v·w_rec·h exceeds (v² + h²)/2 in some direction, as it does between Gaussian units "
+            "when a singular value of `w_rec` reaches 1. Make one of them Bernoulli or "
+            f"Categorical. Received: {visible_units} and {hidden_units}"
         )
 
 
