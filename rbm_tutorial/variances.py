@@ -1,0 +1,105 @@
+"""Gaussian visible units whose variances are learned: a scale in front of units of variance 1.
+
+With u = v/σ and an RBM over u, p(v) = p(u) / Π_i σ_i: the energy is Σ (v/σ - vb)²/2 - hb·h -
+(v/σ)·w·h, and Z does not depend on σ. So exact sums, annealing and chains go on with the RBM as it
+is, and the gradient in σ needs no sample of the model. The chapter on units beyond binary ones
+derives it.
+"""
+
+import keras
+from keras import ops
+
+from rbm_tutorial.backend import replicas
+from rbm_tutorial.checks import real_array
+from rbm_tutorial.rbm import RBM
+from rbm_tutorial.training import ContrastiveDivergence, anything, batch_mean
+from rbm_tutorial.units import Gaussian
+
+
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class VarianceLearning(ContrastiveDivergence):
+    """Trains an RBM of Gaussian visible units, and with it the standard deviation σ of each.
+
+    The RBM learns u = v/σ as in `ContrastiveDivergence`, and σ follows the exact gradient of the
+    mean log-likelihood, ∂ log p(v)/∂ log σ_i = u_i (u_i - r_i) - 1, where r_i is the input that
+    unit i gets from the means of the hidden units given u.
+
+    Args:
+        rbm: the `RBM` to train, tied, with visible units `Gaussian()`.
+        persistent_chains: as for `ContrastiveDivergence`.
+        **kwargs: the same: `centered`, `negatives` …
+
+    Attributes:
+        log_scale: log σ, (visible,), one more weight. `fit` starts it at the standard deviations of
+            the array, or of the first batch, that it builds the RBM from; else it starts at 0.
+
+    `fit`, `evaluate` and `predict` take data in units of their own. What `fit` and `evaluate`
+    report, and all that is done with the RBM itself, is about v/σ, without units: `standardized`
+    and `restored` lead there and back.
+
+    Raises: `ValueError` for other visible units, and as `ContrastiveDivergence` does.
+    Source: for the energy Hinton, A practical guide (2012), section 13.2; for log σ Cho, Ilin &
+    Raiko, Improved learning of Gaussian-Bernoulli restricted Boltzmann machines (2011).
+    """
+
+    def __init__(self, rbm: RBM, persistent_chains: int = 0, **kwargs):
+        super().__init__(rbm, persistent_chains, **kwargs)
+        if rbm.visible_units != Gaussian():
+            raise ValueError(
+                f"`rbm` must have visible units `Gaussian()`. Received: {rbm.visible_units}"
+            )
+
+    def start(self, x):
+        if self.rbm.built:
+            super().start(x)
+            return
+        x = ops.convert_to_tensor(real_array("x", x), "float32")
+        spread = ops.std(x, axis=0)
+        scale = ops.where(spread > 0, spread, 1)
+        super().start(x / scale)
+        self.log_scale.assign(ops.log(scale))
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.log_scale = self.add_weight(
+            shape=self.rbm.vb.shape, initializer="zeros", name="log_scale"
+        )
+
+    def call(self, v, training=False):
+        return super().call(self.standardized(v), training)
+
+    def standardized(self, v):
+        """v/σ: (batch, visible) in the units of the data → (batch, visible) of the RBM."""
+        return ops.cast(v, self.log_scale.dtype) * ops.exp(-self.log_scale)
+
+    def restored(self, u):
+        """σ u: (batch, visible) of the RBM → (batch, visible) in the units of the data."""
+        return ops.cast(u, self.log_scale.dtype) * ops.exp(self.log_scale)
+
+    def log_likelihood(self, v, log_z: float):
+        """log p(v) = -F(v/σ) - log Z - Σ log σ of each example: (batch, visible) → (batch,) nats.
+
+        `log_z` is that of the RBM, as from `exact_log_partition` or `ais_log_partition`; it does
+        not depend on σ. Draws nothing. Raises: `ValueError` for another shape, NaN or infinity.
+        """
+        u = self.standardized(self.rbm.checked_visible(v))
+        return -self.rbm.free_energy(u) - log_z - ops.sum(self.log_scale)
+
+    def batch_loss(self, x, y, y_pred, weights, training):
+        x = self.rbm.visible_units.checked(ops.cast(x, self.log_scale.dtype))
+        u = ops.stop_gradient(self.standardized(x))
+        loss = super().batch_loss(u, y, y_pred, weights, training)
+        if not training:
+            return loss
+        slopes = ops.stop_gradient(scale_gradient(self.rbm, u, weights))
+        term = ops.sum(slopes * self.log_scale)  # of which only the gradient counts
+        return loss + (term - ops.stop_gradient(term)) / replicas()
+
+
+def scale_gradient(rbm, u, weights=None):
+    """Gradient of -mean log p(v) in log σ, 1 - ⟨u (u - r)⟩, (visible,), of u = v/σ.
+
+    r = vb + w·⟨h | u⟩. With `weights`, (batch,), the mean is weighted.
+    """
+    inputs = rbm.visible_logits(rbm.hidden_units.mean(rbm.hidden_logits(u)))
+    return anything(u, weights) * (1 - batch_mean(u * (u - inputs), weights))
