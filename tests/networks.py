@@ -1,11 +1,22 @@
 """The exact oracle of networks: 4, 3, 3 and 2 binary units, every state, in NumPy and float64."""
 
+import functools
 import itertools
 
+import keras
 import numpy as np
+import pytest
 from conftest import BINARY, cell_probabilities, exact_of, machine, parameters_of, states
 
 from rbm_tutorial import DeepBeliefNetwork, LabeledRBM
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """On TensorFlow updates run one by one: no second of tracing where nothing depends on it."""
+    if keras.backend.backend() == "tensorflow":
+        eagerly = functools.partialmethod(keras.Model.compile, run_eagerly=True)
+        monkeypatch.setattr(keras.Model, "compile", eagerly)
 
 
 def network(sizes=(4, 3, 3, 2), scale=1.0, kind=DeepBeliefNetwork):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from networks import untraced
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -176,6 +177,7 @@ class AnyValues(RBMTransformer):
         return super().score_samples(squashed(X))
 
 
+@pytest.mark.usefixtures(untraced.__name__)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_passes_the_checks_of_scikit_learn():
     """All but two, once the values of their data are squashed into [0, 1].
