@@ -245,7 +245,7 @@ def test_labels_of_no_class_in_a_data_set_are_refused(wrong):
     labels[9] = wrong
     data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(8)
     for method in (model.evaluate, model.fit):
-        with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0 … 3|NaN"):
+        with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0|NaN"):
             method(data, verbose=0)
 
 
