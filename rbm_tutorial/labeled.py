@@ -112,8 +112,9 @@ class LabeledRBM(RBM):
         """
         check_built(self, "sample_image")
         check_count("steps", steps)
+        labels = real_tensor("labels", labels)
+        check_examples("labels", ops.size(labels))
         y = one_hot(labels, self.number_classes, self.vb.dtype)
-        check_examples("labels", len(y))
         v = self.split(independent_units(self, len(y)))[0]
         is_label = np.arange(self.number_visible_units) >= v.shape[1]
         return self.split(inpaint(self, ops.concatenate([v, y], axis=1), is_label, steps))[0]
