@@ -180,7 +180,8 @@ def training_curves(
 def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
     """E(v, h) of every joint state of a small, tied machine: rows are v, columns are h.
 
-    Raises `ValueError` above 6 units of either layer, where no one could read the labels.
+    Raises `ValueError` above 6 units in either layer, where no one could read the labels, and for
+    units with infinitely many states.
     """
     check_machine(rbm, "energy_landscape")
     visible, hidden = rbm.number_visible_units, rbm.number_hidden_units
@@ -214,7 +215,7 @@ def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axe
 
 
 def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
-    """p(h=1 | v): a row for each example of `x`, a column for each hidden unit.
+    """p(h=1 | v), of other units ⟨h | v⟩: a row for each example of `x`, a column for each unit.
 
     A unit that is always on or off shows as a stripe (Hinton 2012, section 15).
     """
@@ -223,10 +224,12 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
     check_examples("x", len(x))
     p = np.asarray(rbm.forward(x))
     ax = _axes(ax)
-    image = ax.imshow(p, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    real = rbm.hidden_units.unbounded
+    scale = {} if real else {"vmin": 0, "vmax": 1}
+    image = ax.imshow(p, cmap="gray", aspect="auto", **scale)
     ax.set_xlabel("hidden unit")
     ax.set_ylabel("example")
-    ax.figure.colorbar(image, ax=ax).set_label("p(h = 1 | v)")
+    ax.figure.colorbar(image, ax=ax).set_label("⟨h | v⟩" if real else "p(h = 1 | v)")
     return ax
 
 

@@ -23,7 +23,7 @@ from conftest import (
 )
 from scipy import special, stats
 
-from rbm_tutorial import RBM, ContrastiveDivergence, backend
+from rbm_tutorial import RBM, ContrastiveDivergence, backend, plots
 from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition
 from rbm_tutorial.exact import exact_log_partition, layer_states, statistics, visible_probabilities
 from rbm_tutorial.likelihood import log_likelihood
@@ -264,6 +264,17 @@ def test_learns_and_is_saved(tmp_path):
     assert restored.hidden_units == RECTIFIED
     draws = [np.asarray(run_chains(r, x, 1)) for r in (restored, rbm)]
     np.testing.assert_array_equal(*draws)
+
+
+def test_figures_of_real_hidden_units_show_their_range():
+    """A scale from 0 to 1 would paint all that is above 1 white."""
+    rbm, v = rectified_machine(seed=3), states(4)
+    ax = plots.hidden_activations(rbm, v)
+    low, high = ax.images[0].get_clim()
+    assert (low, high) == (pytest.approx(np.min(rbm.forward(v))), np.max(rbm.forward(v)))
+    assert ax.figure.axes[1].get_ylabel() == "⟨h | v⟩"
+    with pytest.raises(ValueError, match="finitely many states"):
+        plots.energy_landscape(rbm)
 
 
 # ---------------------------------------------------------------- checks
