@@ -1,0 +1,180 @@
+"""The demonstrations of the pages: node runs their arithmetic, which must be the package's."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BINARY, copy_of, p_value, parameters_of
+
+from rbm_tutorial import RBM, bars_and_stripes
+from rbm_tutorial.exact import exact_log_partition, transition_matrix, visible_probabilities
+from rbm_tutorial.likelihood import log_likelihood
+from rbm_tutorial.training import contrastive_gradient
+
+DEMOS = Path(__file__).parent.parent / "_assets" / "demos"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="node, which runs the scripts, is not there")
+
+RUN = """
+const [vm, fs] = [require("node:vm"), require("node:fs")];
+const { files, expression, given } = JSON.parse(fs.readFileSync(0, "utf8"));
+Object.assign(globalThis, given);
+for (const file of files) vm.runInThisContext(fs.readFileSync(file, "utf8"), file);
+const plain = (_, x) => (ArrayBuffer.isView(x) ? Array.from(x) : x);
+console.log(JSON.stringify(vm.runInThisContext(expression), plain));
+"""
+
+
+def evaluate(expression, *demos, **given):
+    """What a JavaScript expression is after the scripts of these demonstrations have run.
+
+    Its variables are those given, among them machines and arrays.
+    """
+    files = [str(DEMOS / f"{name}.js") for name in ("rbm", "parts", *demos)]
+    task = {"files": files, "expression": expression, "given": given}
+    done = subprocess.run(
+        [NODE, "-e", RUN],
+        input=json.dumps(task, default=plain),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def plain(value):
+    """A machine or an array as JSON has it."""
+    if isinstance(value, RBM):
+        w, hb, vb = parameters_of(value)
+        return {"w": w.ravel().tolist(), "hb": hb.tolist(), "vb": vb.tolist()}
+    return value.tolist()
+
+
+def machine_from(script, hidden):
+    """The layer with the weights of a script's machine."""
+    rbm = RBM(hidden)
+    rbm.build([len(script["vb"])])
+    rbm.w_rec.assign(np.reshape(script["w"], (-1, hidden)))
+    rbm.hb.assign(script["hb"])
+    rbm.vb.assign(script["vb"])
+    return rbm
+
+
+def agree(ours, theirs, tolerance=1e-5):
+    ours, theirs = np.asarray(ours, "float64"), np.asarray(theirs, "float64")
+    return ours.shape == theirs.shape and np.allclose(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+# ---------------------------------------------------------------- rbm.js
+
+
+QUANTITIES = """({
+  log_z: rbm.logPartition(layer),
+  p_v: rbm.visibleProbabilities(layer),
+  free_energy: v.map((state) => rbm.freeEnergy(layer, state)),
+  forward: v.map((state) => rbm.forward(layer, state)),
+  reverse: h.map((state) => rbm.reverse(layer, state)),
+  step: rbm.transitionMatrix(layer),
+  cost: rbm.reconstructionCost(layer, v),
+})"""
+
+
+def package_quantities(layer, exact):
+    return {
+        "log_z": exact_log_partition(layer),
+        "p_v": visible_probabilities(layer),
+        "free_energy": layer.free_energy(exact.v.astype("float32")),
+        "forward": layer.forward(exact.v.astype("float32")),
+        "reverse": layer.reverse(exact.h.astype("float32")),
+        "step": transition_matrix(layer),
+        "cost": layer.reconstruction_cost(exact.v.astype("float32")),
+    }
+
+
+def test_quantities_are_those_of_the_package(rbm, exact):
+    by_script = evaluate(QUANTITIES, layer=rbm, v=exact.v, h=exact.h)
+    for name, value in package_quantities(rbm, exact).items():
+        assert agree(by_script[name], value), name
+
+
+def test_quantities_of_another_machine_are_not(rbm, exact):
+    """The comparison above notices a weight that is wrong by a hundredth."""
+    wrong = copy_of(rbm)
+    wrong.w_rec.assign(np.asarray(rbm.w_rec) + 0.01 * (np.arange(12).reshape(4, 3) == 5))
+    by_script = evaluate(QUANTITIES, layer=wrong, v=exact.v, h=exact.h)
+    for name, value in package_quantities(rbm, exact).items():
+        assert not agree(by_script[name], value), name
+
+
+def test_statistics_are_those_of_the_gradient(rbm, exact):
+    x, v_k = exact.v[[1, 3, 3, 12]], exact.v[[0, 7, 9, 14]]
+    expression = "rbm.stepped(layer, ...[x, v].map((v) => rbm.statistics(layer, v, w)), rate)"
+    moved = evaluate(expression, layer=rbm, x=x, v=v_k, w=np.full(4, 0.25), rate=0.3)
+    x, v_k = x.astype("float32"), v_k.astype("float32")
+    gradient = contrastive_gradient(x, rbm.forward(x), v_k, rbm.forward(v_k))
+    for name, before, slope in zip(("w", "hb", "vb"), parameters_of(rbm), gradient):
+        assert agree(moved[name], (before - 0.3 * np.asarray(slope)).ravel()), name
+
+
+DRAWS = """(() => {
+  const uniform = rbm.generator(7);
+  return Array.from({ length: 20000 }, () => STEP);
+})()"""
+
+
+def test_gibbs_steps_are_draws_of_the_transition_matrix(rbm, exact):
+    draws = evaluate(
+        DRAWS.replace("STEP", "rbm.gibbsStep(layer, start, uniform)"), layer=rbm, start=exact.v[5]
+    )
+    assert p_value(BINARY, np.array(draws), transition_matrix(rbm)[5]) > 1e-3
+
+
+def test_steps_without_hidden_coins_are_not(rbm, exact):
+    """Wrong: hidden probabilities go down in the place of draws."""
+    without = "rbm.draw(rbm.reverse(layer, rbm.forward(layer, start)), uniform)"
+    draws = evaluate(DRAWS.replace("STEP", without), layer=rbm, start=exact.v[5])
+    assert p_value(BINARY, np.array(draws), transition_matrix(rbm)[5]) < 1e-6
+
+
+# ---------------------------------------------------------------- which curve, copying machine
+
+
+@pytest.mark.parametrize("rules", [{}, {"decay": 0.001}, {"persistent": True}], ids=str)
+def test_uncovered_likelihood_and_shares_are_exact(rules):
+    expression = """(() => {
+      const run = demos.whichCurve.newRun(1, rules);
+      demos.whichCurve.train(run, 200);
+      const patterns = demos.whichCurve.patternProbabilities(run);
+      return { machine: run.machine, last: run.history.at(-1), patterns };
+    })()"""
+    got = evaluate(expression, "which_curve", rules=rules)
+    rbm = machine_from(got["machine"], hidden=8)
+    patterns, probabilities = bars_and_stripes(4)
+    x = np.repeat(patterns, np.round(32 * probabilities).astype(int), axis=0)
+    log_p = log_likelihood(rbm, x, exact_log_partition(rbm))
+    assert got["last"]["updates"] == 200
+    assert agree(got["last"]["likelihood"], np.mean(log_p), 1e-4)
+    assert agree(got["last"]["cost"], rbm.reconstruction_cost(x), 1e-4)
+    log_p = np.asarray(log_likelihood(rbm, patterns, exact_log_partition(rbm)))
+    assert agree(got["patterns"], np.sort(np.exp(log_p))[::-1])
+
+
+@pytest.mark.parametrize("c", [0, 5, 20])
+def test_copying_machine_reconstructs_and_has_learned_nothing(c):
+    expression = """({
+      machine: demos.copyingMachine.machine(c),
+      images: demos.copyingMachine.images,
+      cost: demos.copyingMachine.reconstructionCost(c),
+      likelihood: demos.copyingMachine.logLikelihood(c),
+    })"""
+    got = evaluate(expression, "copying_machine", c=c)
+    rbm = machine_from(got["machine"], hidden=16)
+    x = np.array(got["images"], "float32")
+    assert agree(got["cost"], rbm.reconstruction_cost(x))
+    log_p = log_likelihood(rbm, x, exact_log_partition(rbm))
+    assert agree(got["likelihood"], np.mean(log_p), 1e-4)
+    assert agree(got["likelihood"], -16 * np.log(2))
+    assert agree(got["cost"], {0: 11.0904, 5: 1.8125, 20: 0.0007}[c], 1e-4)

@@ -1,0 +1,36 @@
+// Draws the static pictures of the demonstrations, which stand where scripts do not run and in
+// print, with the demonstrations' own code: `node tools/draw_demos.js` writes _assets/demos/*.svg.
+"use strict";
+const fs = require("node:fs");
+const path = require("node:path");
+const vm = require("node:vm");
+
+const folder = path.join(__dirname, "..", "_assets", "demos");
+const load = (name) => {
+  const file = path.join(folder, `${name}.js`);
+  vm.runInThisContext(fs.readFileSync(file, "utf8"), file);
+};
+
+// One set of colors for light and dark pages, as in the figures of the book.
+const STYLE = `
+text { fill: #767676; font: 11.5px system-ui, sans-serif }
+.mono { font-family: ui-monospace, monospace } .strong { font-weight: bold } .small { font-size: 10.5px }
+.line-a { fill: none; stroke: #0a84c8; stroke-width: 2 } .line-b { fill: none; stroke: #c86400; stroke-width: 2 }
+.fill-a { fill: #0a84c8 } .fill-b { fill: #c86400 } .fill-c { fill: #0a8f6b }
+.axis, .frame { fill: none; stroke: #767676 } .grid { fill: none; stroke: #767676; opacity: .3 }
+.dots { fill: none; stroke: #767676; stroke-dasharray: 2 3 } .ink { fill: #000 } .paper { fill: #fff }
+`;
+
+function write(name, width, height, drawing) {
+  const svg =
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" ` +
+    `width="${width}" height="${height}"><style>${STYLE}</style>\n${drawing}</svg>\n`;
+  fs.writeFileSync(path.join(folder, `${name}.svg`), svg);
+}
+
+["rbm", "parts", "which_curve", "copying_machine"].forEach(load);
+
+const run = demos.whichCurve.newRun(1);
+demos.whichCurve.train(run, 5000, 50);
+write("which_curve", 360, 416, demos.whichCurve.drawing(run));
+write("copying_machine", 360, 380, demos.copyingMachine.drawing(10, 1));
