@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BINARY, copy_of, p_value, parameters_of
+from conftest import BINARY, copy_of, enumerate_machine, exact_of, p_value, parameters_of
 
 from rbm_tutorial import RBM, bars_and_stripes
 from rbm_tutorial.exact import exact_log_partition, transition_matrix, visible_probabilities
@@ -178,3 +178,44 @@ def test_copying_machine_reconstructs_and_has_learned_nothing(c):
     assert agree(got["likelihood"], np.mean(log_p), 1e-4)
     assert agree(got["likelihood"], -16 * np.log(2))
     assert agree(got["cost"], {0: 11.0904, 5: 1.8125, 20: 0.0007}[c], 1e-4)
+
+
+# ---------------------------------------------------------------- tiny machine
+
+
+TINY = {
+    "w": np.array([[4.0, 0, 1], [4, 0, 1], [-4, 2, -2], [-4, 2, -2]]),
+    "hb": np.array([-1.0, 0, -2]),
+    "vb": np.array([-2.0, -2, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1, 2.5])
+def test_tiny_machine_is_that_of_the_first_chapter(temperature):
+    expression = """(() => {
+      const { chapterMachine, energies, probabilities, terms, VISIBLE, HIDDEN } = demos.tinyMachine;
+      const machine = chapterMachine();
+      const sums = VISIBLE.map((v) => HIDDEN.map((h) =>
+        rbm.sum(terms(machine, v, h).map(([, term]) => term))));
+      return { machine, sums, energies: energies(machine), p: probabilities(machine, T) };
+    })()"""
+    got = evaluate(expression, "tiny_machine", T=temperature)
+    assert all(agree(got["machine"][name], value.ravel()) for name, value in TINY.items())
+    exact = exact_of(machine_from(got["machine"], hidden=3), beta=1 / temperature)
+    assert agree(got["energies"], exact.energy * temperature)
+    assert agree(got["sums"], exact.energy * temperature)
+    assert agree(got["p"], exact.joint)
+    assert not agree(got["p"], enumerate_machine(*TINY.values()).joint) or temperature == 1
+
+
+def test_tasks_at_the_tiny_machine_can_be_solved_as_the_page_says():
+    """Two weights, and no others, make 1110 the most probable image; none does that for 0110."""
+    winners = {}
+    for i, j in np.ndindex(4, 3):
+        for value in np.arange(-8, 8.5, 0.5):
+            w = TINY["w"].copy()
+            w[i, j] = value
+            p_v = enumerate_machine(w, TINY["hb"], TINY["vb"]).p_v
+            winners.setdefault(int(p_v.argmax()), set()).add((i + 1, j + 1))
+    assert winners[0b1110] == {(3, 1), (3, 3)}
+    assert 0b0110 not in winners

@@ -28,9 +28,14 @@ function write(name, width, height, drawing) {
   fs.writeFileSync(path.join(folder, `${name}.svg`), svg);
 }
 
-["rbm", "parts", "which_curve", "copying_machine"].forEach(load);
+["rbm", "parts", "which_curve", "copying_machine", "tiny_machine"].forEach(load);
 
 const run = demos.whichCurve.newRun(1);
 demos.whichCurve.train(run, 5000, 50);
 write("which_curve", 360, 416, demos.whichCurve.drawing(run));
 write("copying_machine", 360, 380, demos.copyingMachine.drawing(10, 1));
+
+const tiny = demos.tinyMachine;
+write("tiny_machine", 360, 424,
+  tiny.drawStates(tiny.probabilities(tiny.chapterMachine(), 1), 8 * 0b1100 + 0b100) +
+  `<g transform="translate(0 284)">${tiny.drawTerms(tiny.chapterMachine(), [1, 1, 0, 0], [1, 0, 0])}</g>`);

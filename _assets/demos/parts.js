@@ -51,6 +51,18 @@ globalThis.parts = (() => {
     return set;
   }
 
+  /** A button that stays pressed; `node.set` says whether it is. */
+  function toggle(text, changed) {
+    const node = button(text, () => { node.set(!node.on); changed(node.on); });
+    node.set = (on, newText = text) => {
+      node.on = on;
+      node.textContent = newText;
+      node.setAttribute("aria-pressed", on);
+    };
+    node.set(false);
+    return node;
+  }
+
   /** What just happened, in a sentence, which screen readers say as well. */
   function status(text = "") {
     const node = element("p", { className: "demo-status" }, text);
@@ -61,9 +73,9 @@ globalThis.parts = (() => {
   /** A picture of this size; `show(drawing, label)` draws it and says what is seen. */
   function picture(width, height) {
     const node = element("div", { className: "demo-picture" });
-    node.show = (drawing, label) => {
+    node.show = (drawing, label, size = height) => {
       node.innerHTML =
-        `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">${drawing}</svg>`;
+        `<svg viewBox="0 0 ${width} ${size}" role="img" aria-label="${label}">${drawing}</svg>`;
     };
     return node;
   }
@@ -120,6 +132,8 @@ globalThis.parts = (() => {
     root.classList.add("demo-runs");
   }
 
-  return { element, row, button, slider, checkbox, choice, status, picture, text, rect, line,
-    shown, pixels, player, mount, reducedMotion };
+  return {
+    element, row, button, slider, checkbox, choice, toggle, status, picture, text, rect, line,
+    shown, pixels, player, mount,
+  };
 })();

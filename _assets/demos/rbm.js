@@ -51,6 +51,11 @@ globalThis.rbm = (() => {
   const gibbsStep = (machine, v, uniform) =>
     draw(reverse(machine, draw(forward(machine, v), uniform)), uniform);
 
+  /** E(v, h) = -vb·v - hb·h - vᵀw h. */
+  const energy = (machine, v, h) =>
+    -sum(v.map((bit, i) => bit * machine.vb[i])) -
+    sum(Array.from(hiddenInputs(machine, v), (z, j) => z * h[j]));
+
   /** F(v) = -vb·v - Σ softplus(vᵀw + hb). */
   const freeEnergy = (machine, v) =>
     -sum(v.map((bit, i) => bit * machine.vb[i])) -
@@ -141,8 +146,8 @@ globalThis.rbm = (() => {
 
   return {
     sigmoid, softplus, sum, logSumExp, states, indexOf, hiddenInputs, visibleInputs, forward,
-    reverse, draw, gibbsStep, freeEnergy, logPartition, visibleProbabilities, stateProbabilities,
-    transitionMatrix, multiply, reconstructionCost, meanLogLikelihood, statistics, stepped,
-    generator, normal,
+    reverse, draw, gibbsStep, energy, freeEnergy, logPartition, visibleProbabilities,
+    stateProbabilities, transitionMatrix, multiply, reconstructionCost, meanLogLikelihood,
+    statistics, stepped, generator, normal,
   };
 })();
