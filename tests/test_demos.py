@@ -219,3 +219,49 @@ def test_tasks_at_the_tiny_machine_can_be_solved_as_the_page_says():
             winners.setdefault(int(p_v.argmax()), set()).add((i + 1, j + 1))
     assert winners[0b1110] == {(3, 1), (3, 3)}
     assert 0b0110 not in winners
+
+
+# ---------------------------------------------------------------- Gibbs walk
+
+
+@pytest.mark.parametrize("temperature", [2, 1, 0.7, 0.5, 0.3])
+def test_gibbs_walk_knows_its_relaxation_time(temperature):
+    expression = "demos.gibbsWalk.relaxationTime(demos.gibbsWalk.machineAt(T))"
+    got = evaluate(expression, "tiny_machine", "gibbs_walk", T=temperature)
+    beta = 1 / temperature
+    rbm = machine_from({name: value * beta for name, value in TINY.items()}, hidden=3)
+    root = np.sqrt(exact_of(rbm).p_v)
+    second = np.linalg.eigvalsh(root[:, None] * transition_matrix(rbm) / root)[-2]
+    assert np.isclose(got, -1 / np.log(second), rtol=1e-3)
+    measured = {2: 2.0, 1: 15.3, 0.7: 95, 0.5: 1130, 0.3: 310_000}
+    assert np.isclose(got, measured[temperature], rtol=0.01)
+
+
+WALK = """(() => {
+  const walk = demos.gibbsWalk.newWalk(0.7, 1, 3);
+  const draws = Array.from({ length: 20000 }, () => VISIBLE[demos.gibbsWalk.step(walk, 12).to]);
+  demos.gibbsWalk.walkOn(walk, 500);
+  const { visits, last } = walk;
+  return { draws, visits, last, shares: demos.gibbsWalk.shares(walk), distance:
+    demos.gibbsWalk.distance(walk) };
+})()"""
+
+
+def test_gibbs_walk_tosses_the_coins_of_the_machine():
+    expression = WALK.replace("VISIBLE", "demos.tinyMachine.VISIBLE")
+    got = evaluate(expression, "tiny_machine", "gibbs_walk")
+    rbm = machine_from({name: value / 0.7 for name, value in TINY.items()}, hidden=3)
+    exact = exact_of(rbm)
+    draws = np.array(got["draws"])
+    assert p_value(BINARY, draws, transition_matrix(rbm)[12]) > 1e-3
+    assert p_value(BINARY, draws, transition_matrix(rbm)[4]) < 1e-6
+    last = got["last"]
+    h = np.array([[coin["on"] for coin in last["hidden"]]], "float32")
+    v = exact.v[[last["from"]]].astype("float32")
+    assert agree([[coin["p"] for coin in last["hidden"]]], rbm.forward(v))
+    assert agree([[coin["p"] for coin in last["visible"]]], rbm.reverse(h))
+    for coin in last["hidden"] + last["visible"]:
+        assert coin["on"] == (coin["u"] < coin["p"])
+    assert sum(got["visits"]) == 500
+    assert agree(got["shares"], np.array(got["visits"]) / 500)
+    assert agree(got["distance"], np.abs(got["shares"] - exact.p_v).sum() / 2)

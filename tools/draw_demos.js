@@ -28,7 +28,7 @@ function write(name, width, height, drawing) {
   fs.writeFileSync(path.join(folder, `${name}.svg`), svg);
 }
 
-["rbm", "parts", "which_curve", "copying_machine", "tiny_machine"].forEach(load);
+["rbm", "parts", "which_curve", "copying_machine", "tiny_machine", "gibbs_walk"].forEach(load);
 
 const run = demos.whichCurve.newRun(1);
 demos.whichCurve.train(run, 5000, 50);
@@ -39,3 +39,9 @@ const tiny = demos.tinyMachine;
 write("tiny_machine", 360, 424,
   tiny.drawStates(tiny.probabilities(tiny.chapterMachine(), 1), 8 * 0b1100 + 0b100) +
   `<g transform="translate(0 284)">${tiny.drawTerms(tiny.chapterMachine(), [1, 1, 0, 0], [1, 0, 0])}</g>`);
+
+const walk = demos.gibbsWalk.newWalk(0.5, 1, 1);
+demos.gibbsWalk.walkOn(walk, 1000);
+write("gibbs_walk", 360, 400,
+  demos.gibbsWalk.drawCoins(walk) +
+  `<g transform="translate(0 132)">${demos.gibbsWalk.drawVisits(walk, true)}</g>`);
