@@ -10,7 +10,12 @@ import pytest
 from conftest import BINARY, copy_of, enumerate_machine, exact_of, p_value, parameters_of
 
 from rbm_tutorial import RBM, bars_and_stripes
-from rbm_tutorial.exact import exact_log_partition, transition_matrix, visible_probabilities
+from rbm_tutorial.exact import (
+    exact_log_partition,
+    statistics,
+    transition_matrix,
+    visible_probabilities,
+)
 from rbm_tutorial.likelihood import log_likelihood
 from rbm_tutorial.training import contrastive_gradient
 
@@ -265,3 +270,52 @@ def test_gibbs_walk_tosses_the_coins_of_the_machine():
     assert sum(got["visits"]) == 500
     assert agree(got["shares"], np.array(got["visits"]) / 500)
     assert agree(got["distance"], np.abs(got["shares"] - exact.p_v).sum() / 2)
+
+
+# ---------------------------------------------------------------- two hands
+
+
+HANDS = """(() => {
+  const { plantedMachine, expectedUpdates, planted, likelihood } = demos.twoHands;
+  const steps = k === 0 ? Infinity : k;
+  const machine = expectedUpdates(plantedMachine(), steps, count);
+  return { machine, next: expectedUpdates(machine, steps, 1), planted: planted(machine),
+           likelihood: likelihood(machine) };
+})()"""
+IN_DATA = np.isin(np.arange(64), [0b111000, 0b000111]) / 2
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 0])
+def test_hands_push_as_the_expected_update_says(k):
+    """Down at the data, up at q₀Tᵏ, or at p for the exact gradient, 0; neither is the other."""
+    got = evaluate(HANDS, "two_hands", k=k, count=30)
+    rbm = machine_from(got["machine"], hidden=3)
+    ends = {k: IN_DATA @ np.linalg.matrix_power(transition_matrix(rbm), k) for k in (1, 3, 10)}
+    ends[0] = visible_probabilities(rbm)
+    for rule, end in ends.items():
+        pairs = zip(statistics(rbm, IN_DATA), statistics(rbm, end))
+        moved = np.concatenate([0.1 * (data - model).ravel() for data, model in pairs])
+        before, after = (
+            np.concatenate([got[when][name] for name in ("w", "hb", "vb")])
+            for when in ("machine", "next")
+        )
+        assert agree(after - before, moved, 1e-6) == (rule == k)
+
+
+@pytest.mark.parametrize(
+    ("k", "planted", "likelihood"),
+    [(1, 0.730, -2.76), (3, 0.476, -1.68), (10, 0.074, -0.89), (0, 0.006, -0.76)],
+)
+def test_planted_valley_after_a_hundred_updates(k, planted, likelihood):
+    got = evaluate(HANDS, "two_hands", k=k, count=100)
+    rbm = machine_from(got["machine"], hidden=3)
+    p_v = visible_probabilities(rbm)
+    assert agree(got["planted"], p_v[0b101101]) and agree(got["planted"], planted, 1e-3)
+    assert agree(got["likelihood"], IN_DATA @ np.log(p_v))
+    assert abs(got["likelihood"] - likelihood) < 0.005
+
+
+def test_planted_valley_holds_83_percent_at_first():
+    got = evaluate(HANDS, "two_hands", k=1, count=0)
+    assert agree(visible_probabilities(machine_from(got["machine"], 3))[0b101101], 0.828, 1e-3)
+    assert agree(got["planted"], 0.828, 1e-3)

@@ -17,6 +17,7 @@ text { fill: #767676; font: 11.5px system-ui, sans-serif }
 .mono { font-family: ui-monospace, monospace } .strong { font-weight: bold } .small { font-size: 10.5px }
 .line-a { fill: none; stroke: #0a84c8; stroke-width: 2 } .line-b { fill: none; stroke: #c86400; stroke-width: 2 }
 .fill-a { fill: #0a84c8 } .fill-b { fill: #c86400 } .fill-c { fill: #0a8f6b }
+.skyline { fill: #767676; fill-opacity: .2; stroke: #767676 } .say-a { fill: #0a84c8 } .say-b { fill: #c86400 }
 .axis, .frame { fill: none; stroke: #767676 } .grid { fill: none; stroke: #767676; opacity: .3 }
 .dots { fill: none; stroke: #767676; stroke-dasharray: 2 3 } .ink { fill: #000 } .paper { fill: #fff }
 `;
@@ -28,7 +29,7 @@ function write(name, width, height, drawing) {
   fs.writeFileSync(path.join(folder, `${name}.svg`), svg);
 }
 
-["rbm", "parts", "which_curve", "copying_machine", "tiny_machine", "gibbs_walk"].forEach(load);
+["rbm", "parts", "which_curve", "copying_machine", "tiny_machine", "gibbs_walk", "two_hands"].forEach(load);
 
 const run = demos.whichCurve.newRun(1);
 demos.whichCurve.train(run, 5000, 50);
@@ -45,3 +46,8 @@ demos.gibbsWalk.walkOn(walk, 1000);
 write("gibbs_walk", 360, 400,
   demos.gibbsWalk.drawCoins(walk) +
   `<g transform="translate(0 132)">${demos.gibbsWalk.drawVisits(walk, true)}</g>`);
+
+const { plantedMachine, expectedUpdates, drawing } = demos.twoHands;
+const learned = (steps) => drawing(expectedUpdates(plantedMachine(), steps, 100), steps, 100);
+write("two_hands", 360, 470,
+  `${learned(1)}<g transform="translate(0 240)">${learned(Infinity)}</g>`);

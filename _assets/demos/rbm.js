@@ -79,11 +79,26 @@ globalThis.rbm = (() => {
     layer.map((state) =>
       state.reduce((p, bit, i) => p * (bit ? on[i] : 1 - on[i]), 1));
 
-  /** T(v, v') = Σ p(h | v) p(v' | h), row after row of arrays. */
-  function transitionMatrix(machine) {
+  /** p(h | v) and p(v | h) of all states. */
+  function conditionalTables(machine) {
     const [v, h] = [states(machine.vb.length), states(machine.hb.length)];
-    const down = h.map((state) => stateProbabilities(reverse(machine, state), v));
-    return v.map((state) => multiply(stateProbabilities(forward(machine, state), h), down));
+    return [
+      v.map((state) => stateProbabilities(forward(machine, state), h)),
+      h.map((state) => stateProbabilities(reverse(machine, state), v)),
+    ];
+  }
+
+  /** T(v, v') = Σ p(h | v) p(v' | h), row after row. */
+  function transitionMatrix(machine) {
+    const [up, down] = conditionalTables(machine);
+    return up.map((row) => multiply(row, down));
+  }
+
+  /** The distribution q of visible states after so many Gibbs steps. */
+  function afterSteps(machine, q, steps) {
+    const [up, down] = conditionalTables(machine);
+    for (let n = 0; n < steps; n++) q = multiply(multiply(q, up), down);
+    return q;
   }
 
   /** Row vector times matrix, an array of rows. */
@@ -147,7 +162,7 @@ globalThis.rbm = (() => {
   return {
     sigmoid, softplus, sum, logSumExp, states, indexOf, hiddenInputs, visibleInputs, forward,
     reverse, draw, gibbsStep, energy, freeEnergy, logPartition, visibleProbabilities,
-    stateProbabilities, transitionMatrix, multiply, reconstructionCost, meanLogLikelihood,
-    statistics, stepped, generator, normal,
+    stateProbabilities, conditionalTables, transitionMatrix, afterSteps, multiply,
+    reconstructionCost, meanLogLikelihood, statistics, stepped, generator, normal,
   };
 })();
