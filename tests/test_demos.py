@@ -1,15 +1,11 @@
 """The demonstrations of the pages: node runs their arithmetic, which must be the package's."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 from conftest import BINARY, copy_of, enumerate_machine, exact_of, p_value, parameters_of
+from node import DEMOS, ROOT, agree, evaluate, machine_from, needs_node
 
-from rbm_tutorial import RBM, bars_and_stripes
+from rbm_tutorial import bars_and_stripes
 from rbm_tutorial.exact import (
     exact_log_partition,
     statistics,
@@ -19,58 +15,7 @@ from rbm_tutorial.exact import (
 from rbm_tutorial.likelihood import log_likelihood
 from rbm_tutorial.training import contrastive_gradient
 
-DEMOS = Path(__file__).parent.parent / "_assets" / "demos"
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="node, which runs the scripts, is not there")
-
-RUN = """
-const [vm, fs] = [require("node:vm"), require("node:fs")];
-const { files, expression, given } = JSON.parse(fs.readFileSync(0, "utf8"));
-Object.assign(globalThis, given);
-for (const file of files) vm.runInThisContext(fs.readFileSync(file, "utf8"), file);
-const plain = (_, x) => (ArrayBuffer.isView(x) ? Array.from(x) : x);
-console.log(JSON.stringify(vm.runInThisContext(expression), plain));
-"""
-
-
-def evaluate(expression, *demos, **given):
-    """What a JavaScript expression is after the scripts of these demonstrations have run.
-
-    Its variables are those given, among them machines and arrays.
-    """
-    files = [str(DEMOS / f"{name}.js") for name in ("rbm", "parts", *demos)]
-    task = {"files": files, "expression": expression, "given": given}
-    done = subprocess.run(
-        [NODE, "-e", RUN],
-        input=json.dumps(task, default=plain),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
-
-
-def plain(value):
-    """A machine or an array as JSON has it."""
-    if isinstance(value, RBM):
-        w, hb, vb = parameters_of(value)
-        return {"w": w.ravel().tolist(), "hb": hb.tolist(), "vb": vb.tolist()}
-    return value.tolist()
-
-
-def machine_from(script, hidden):
-    """The layer with the weights of a script's machine."""
-    rbm = RBM(hidden)
-    rbm.build([len(script["vb"])])
-    rbm.w_rec.assign(np.reshape(script["w"], (-1, hidden)))
-    rbm.hb.assign(script["hb"])
-    rbm.vb.assign(script["vb"])
-    return rbm
-
-
-def agree(ours, theirs, tolerance=1e-5):
-    ours, theirs = np.asarray(ours, "float64"), np.asarray(theirs, "float64")
-    return ours.shape == theirs.shape and np.allclose(ours, theirs, atol=tolerance, rtol=tolerance)
+pytestmark = needs_node
 
 
 # ---------------------------------------------------------------- rbm.js
@@ -319,3 +264,30 @@ def test_planted_valley_holds_83_percent_at_first():
     got = evaluate(HANDS, "two_hands", k=1, count=0)
     assert agree(visible_probabilities(machine_from(got["machine"], 3))[0b101101], 0.828, 1e-3)
     assert agree(got["planted"], 0.828, 1e-3)
+
+
+# ---------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("index.md", "dreaming_machine"),
+        ("chapters/01_energy.ipynb", "tiny_machine"),
+        ("chapters/04_gibbs_chains.ipynb", "gibbs_walk"),
+        ("chapters/05_contrastive_divergence.ipynb", "two_hands"),
+        ("chapters/05_contrastive_divergence.ipynb", "which_curve"),
+        ("chapters/05_contrastive_divergence.ipynb", "copying_machine"),
+        ("chapters/09_visualization.ipynb", "dreaming_machine"),
+    ],
+)
+def test_a_page_has_container_picture_and_scripts(page, name):
+    source = (ROOT / page).read_text(encoding="utf-8").replace('\\"', '"')
+    assert source.count(f'id="demo-{name.replace("_", "-")}"') == 1
+    for folder, file in [
+        ("_static", "rbm.js"),
+        ("_static", f"{name}.js"),
+        ("_assets", f"{name}.svg"),
+    ]:
+        assert f"{folder}/demos/{file}" in source
+        assert (DEMOS / file).is_file()

@@ -12,14 +12,23 @@ const load = (name) => {
 };
 
 // One set of colors for light and dark pages, as in the figures of the book.
+const [GRAY, BLUE, ORANGE] = ["#767676", "#0a84c8", "#c86400"];
 const STYLE = `
-text { fill: #767676; font: 11.5px system-ui, sans-serif }
-.mono { font-family: ui-monospace, monospace } .strong { font-weight: bold } .small { font-size: 10.5px }
-.line-a { fill: none; stroke: #0a84c8; stroke-width: 2 } .line-b { fill: none; stroke: #c86400; stroke-width: 2 }
-.fill-a { fill: #0a84c8 } .fill-b { fill: #c86400 } .fill-c { fill: #0a8f6b }
-.skyline { fill: #767676; fill-opacity: .2; stroke: #767676 } .say-a { fill: #0a84c8 } .say-b { fill: #c86400 }
-.axis, .frame { fill: none; stroke: #767676 } .grid { fill: none; stroke: #767676; opacity: .3 }
-.dots { fill: none; stroke: #767676; stroke-dasharray: 2 3 } .ink { fill: #000 } .paper { fill: #fff }
+text { fill: ${GRAY}; font: 11.5px system-ui, sans-serif }
+.mono { font-family: ui-monospace, monospace }
+.strong { font-weight: bold }
+.small { font-size: 10.5px }
+.line-a { fill: none; stroke: ${BLUE}; stroke-width: 2 }
+.line-b { fill: none; stroke: ${ORANGE}; stroke-width: 2 }
+.fill-a, .say-a { fill: ${BLUE} }
+.fill-b, .say-b { fill: ${ORANGE} }
+.fill-c { fill: #0a8f6b }
+.skyline { fill: ${GRAY}; fill-opacity: .2; stroke: ${GRAY} }
+.axis, .frame { fill: none; stroke: ${GRAY} }
+.grid { fill: none; stroke: ${GRAY}; opacity: .3 }
+.dots { fill: none; stroke: ${GRAY}; stroke-dasharray: 2 3 }
+.ink { fill: #000 }
+.paper { fill: #fff }
 `;
 
 function write(name, width, height, drawing) {
@@ -29,17 +38,21 @@ function write(name, width, height, drawing) {
   fs.writeFileSync(path.join(folder, `${name}.svg`), svg);
 }
 
-["rbm", "parts", "which_curve", "copying_machine", "tiny_machine", "gibbs_walk", "two_hands"].forEach(load);
+[
+  "rbm", "parts", "which_curve", "copying_machine", "tiny_machine", "gibbs_walk", "two_hands",
+  "dreaming_machine", "digits_machine",
+].forEach(load);
 
 const run = demos.whichCurve.newRun(1);
 demos.whichCurve.train(run, 5000, 50);
 write("which_curve", 360, 416, demos.whichCurve.drawing(run));
 write("copying_machine", 360, 380, demos.copyingMachine.drawing(10, 1));
 
-const tiny = demos.tinyMachine;
+const { chapterMachine, probabilities, drawStates, drawTerms } = demos.tinyMachine;
+const terms = drawTerms(chapterMachine(), [1, 1, 0, 0], [1, 0, 0]);
 write("tiny_machine", 360, 424,
-  tiny.drawStates(tiny.probabilities(tiny.chapterMachine(), 1), 8 * 0b1100 + 0b100) +
-  `<g transform="translate(0 284)">${tiny.drawTerms(tiny.chapterMachine(), [1, 1, 0, 0], [1, 0, 0])}</g>`);
+  drawStates(probabilities(chapterMachine(), 1), 8 * 0b1100 + 0b100) +
+  `<g transform="translate(0 284)">${terms}</g>`);
 
 const walk = demos.gibbsWalk.newWalk(0.5, 1, 1);
 demos.gibbsWalk.walkOn(walk, 1000);
@@ -51,3 +64,7 @@ const { plantedMachine, expectedUpdates, drawing } = demos.twoHands;
 const learned = (steps) => drawing(expectedUpdates(plantedMachine(), steps, 100), steps, 100);
 write("two_hands", 360, 470,
   `${learned(1)}<g transform="translate(0 240)">${learned(Infinity)}</g>`);
+
+const dreaming = demos.dreamingMachine;
+write("dreaming_machine", 360, 196,
+  dreaming.drawing(dreaming.unpack(digitsMachine), 3, [1, 10, 100, 300, 1000]));

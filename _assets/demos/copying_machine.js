@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const { generator, draw } = rbm;
-  const { text, rect, line, pixels, shown } = parts;
+  const { text, line, circle, pixels, shown } = parts;
   const PIXELS = 16;
   const images = [
     "1000100010001111", "1111011001100110", "0110100110010110", "1001011001101001",
@@ -42,7 +42,7 @@
     const grid = [10, 0, -10].map((tick) =>
       line([[34, down(tick)], [350, down(tick)]], "grid") +
       text(30, down(tick) + 4, shown(tick, 0), "", "end"));
-    const dot = (nats, fill) => `<circle cx="${across(c)}" cy="${down(nats)}" r="5" class="${fill}"/>`;
+    const dot = (nats, fill) => circle(across(c), down(nats), 5, fill);
     return text(0, 10, "nats") + grid.join("") +
       line(curve.map(([x, cost]) => [across(x), down(cost)]), "line-b") +
       line(curve.map(([x, , likelihood]) => [across(x), down(likelihood)]), "line-a") +

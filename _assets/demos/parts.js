@@ -28,7 +28,11 @@ globalThis.parts = (() => {
       input.setAttribute("aria-valuetext", output.textContent);
     };
     input.oninput = () => { refresh(); changed(Number(input.value)); };
-    node.set = (x, newText) => { input.value = x; if (newText) name.textContent = newText; refresh(); };
+    node.set = (x, newText = text) => {
+      input.value = x;
+      name.textContent = newText;
+      refresh();
+    };
     refresh();
     return Object.assign(node, { input });
   }
@@ -90,6 +94,9 @@ globalThis.parts = (() => {
     `<path d="M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}" ` +
     `class="${classes}"/>`;
 
+  const circle = (x, y, radius, classes) =>
+    `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="${radius}" class="${classes}"/>`;
+
   /** A number as it is printed. */
   const shown = (x, digits = 2) => x.toFixed(digits).replace("-", "−");
 
@@ -102,7 +109,7 @@ globalThis.parts = (() => {
     return rect(x, y, size, size, "paper") + squares.join("") + rect(x, y, size, size, "frame");
   }
 
-  /** Runs `step` in every frame, or twice a second for who wants little motion, until it says no. */
+  /** Runs `step` in each frame, twice a second where little motion is wanted, until it says no. */
   function player(step, button, labels) {
     let cancel = null;
     function wait() {
@@ -134,6 +141,6 @@ globalThis.parts = (() => {
 
   return {
     element, row, button, slider, checkbox, choice, toggle, status, picture, text, rect, line,
-    shown, pixels, player, mount,
+    circle, shown, pixels, player, mount,
   };
 })();

@@ -34,8 +34,9 @@ globalThis.rbm = (() => {
   /** w h + vb, the inputs of the visible units. */
   function visibleInputs({ w, vb }, h) {
     const z = Float64Array.from(vb);
+    const on = Array.from(h.keys()).filter((j) => h[j] !== 0);
     for (let i = 0; i < z.length; i++) {
-      for (let j = 0; j < h.length; j++) z[i] += w[i * h.length + j] * h[j];
+      for (const j of on) z[i] += w[i * h.length + j] * h[j];
     }
     return z;
   }

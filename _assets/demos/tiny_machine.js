@@ -123,7 +123,9 @@
     const choose = () => valueSlider.set(machine[chosen.of][chosen.at], chosen.name);
     function show() {
       for (const [letter, nodes, layer] of [["v", visibleUnits, v], ["h", hiddenUnits, h]]) {
-        nodes.forEach((node, n) => node.set(layer[n] === 1, `${letter}${SMALL[n + 1]} = ${layer[n]}`));
+        nodes.forEach((node, n) => {
+          node.set(layer[n] === 1, `${letter}${SMALL[n + 1]} = ${layer[n]}`);
+        });
       }
       for (const parameter of parameters) {
         const { node, value } = fields.get(parameter.name);

@@ -1,17 +1,17 @@
 // Two hands on a landscape: what learning pushes down and up, over all images of six pixels.
 "use strict";
 (() => {
-  const { sum, states, indexOf } = rbm;
+  const { states, indexOf } = rbm;
   const { element, text, line, shown } = parts;
   const RATE = 0.1;
   const IMAGES = states(6);
   const bits = (word) => Array.from(word, Number);
   const DATA = ["111000", "000111"].map(bits);
   const PLANTED = bits("101101");
-  const DATA_SHARES = IMAGES.map((v) => sum(DATA.map((x) => (indexOf(x) === indexOf(v) ? 0.5 : 0))));
+  const DATA_SHARES = IMAGES.map((_, n) => (DATA.map(indexOf).includes(n) ? 0.5 : 0));
   const RULES = [[1, "CD-1"], [3, "CD-3"], [10, "CD-10"], [Infinity, "exact"]];
 
-  /** A hidden unit for each valley, with the input 2 at the images of the data and 6 at the other. */
+  /** A hidden unit for each valley, with the input 2 at the data and 6 at the planted image. */
   const plantedMachine = () => ({
     w: Float64Array.from({ length: 18 }, (_, n) =>
       6 * (2 * [...DATA, PLANTED][n % 3][Math.floor(n / 3)] - 1)),
@@ -55,14 +55,15 @@
     const ground = [[across(64), 188], [across(0), 188], [across(0), down(f[0])]];
     const skyline = f.flatMap((x, n) => [[across(n), down(x)], [across(n + 1), down(x)]]);
     const ticks = [0, -4, -8].map((x) =>
-      line([[22, down(x)], [358, down(x)]], "grid") + text(19, down(x) + 4, shown(x, 0), "", "end"));
-    const hands = IMAGES.map((_, n) =>
-      (DATA_SHARES[n] > 0 ? arrow(across(n) - 1, down(f[n]) + 3, -44 * DATA_SHARES[n], "line-a") : "") +
-      (ends[n] > 0.004 ? arrow(across(n) + 6, down(f[n]) - 3, 44 * ends[n] + 5, "line-b") : ""));
+      line([[22, down(x)], [358, down(x)]], "grid") +
+      text(19, down(x) + 4, shown(x, 0), "", "end"));
+    const hands = f.map((x, n) =>
+      (DATA_SHARES[n] === 0 ? "" : arrow(across(n) - 1, down(x) + 3, -22, "line-a")) +
+      (ends[n] < 0.004 ? "" : arrow(across(n) + 6, down(x) - 3, 44 * ends[n] + 5, "line-b")));
     const names = [...DATA, PLANTED].map((v) =>
       text(across(indexOf(v) + 0.5), 202, v.join(""), "mono small", "middle"));
-    return text(0, 12, title) + line([...skyline, ...ground], "skyline") + ticks.join("") + hands.join("") +
-      names.join("") + text(0, 222, "F of 64 images:") +
+    return text(0, 12, title) + line([...skyline, ...ground], "skyline") + ticks.join("") +
+      hands.join("") + names.join("") + text(0, 222, "F of 64 images:") +
       text(92, 222, "↓ down at the data", "say-a") +
       text(205, 222, "↑ up where chains end", "say-b");
   }

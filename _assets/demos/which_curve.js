@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const { sum, states, generator, normal, draw, gibbsStep, statistics, stepped } = rbm;
-  const { text, rect, line, shown } = parts;
+  const { text, rect, line, circle, shown } = parts;
   const [SIDE, HIDDEN, RATE, LAST] = [4, 8, 0.3, 5000];
   const BEST = -(28 / 32) * Math.log(32) - (4 / 32) * Math.log(16); // two patterns count double
   const UNIFORM = -(SIDE ** 2) * Math.log(2);
@@ -87,7 +87,7 @@
       text(350, down(BEST) + 12, "the best possible, −3.38", "", "end") +
       line(run.history.map((at) => [acrossAt(at.updates), down(at.likelihood)]), "line-a") +
       line([[acrossAt(top.updates), 20], [acrossAt(top.updates), 130]], "dots") +
-      `<circle cx="${acrossAt(top.updates)}" cy="${down(top.likelihood)}" r="4" class="fill-a"/>` +
+      circle(acrossAt(top.updates), down(top.likelihood), 4, "fill-a") +
       text(34, 144, "0") + text(350, 144, "5,000 updates", "", "end");
   }
 
@@ -96,7 +96,8 @@
     const top = p[0] <= 0.4 ? 0.4 : 1;
     const down = (x) => 100 - (80 * x) / top;
     const bars = p.map((x, n) => rect(36 + 10.4 * n, down(x), 8, 100 - down(x), "fill-a"));
-    return frame(20, 80, "probability of each pattern, the most probable first", [0, top / 2, top], down) +
+    const title = "probability of each pattern, the most probable first";
+    return frame(20, 80, title, [0, top / 2, top], down) +
       bars.join("") + line([[34, down(1 / 32)], [350, down(1 / 32)]], "line-b") +
       text(350, down(1 / 32) - 5, "1/32, the share in the data", "", "end");
   }
