@@ -134,6 +134,8 @@ globalThis.parts = (() => {
     const root = globalThis.document?.getElementById(`demo-${name}`);
     if (!root) return;
     const live = element("div", { className: "demo-live" });
+    live.setAttribute("role", "group");
+    live.setAttribute("aria-label", "Demonstration");
     root.append(live);
     build(live);
     root.classList.add("demo-runs");

@@ -108,9 +108,8 @@
       const checked = parameter === chosen;
       const input = element("input", { type: "radio", name: "demo-parameter", checked });
       input.onchange = () => { chosen = parameter; choose(); };
-      input.setAttribute("aria-label", parameter.name);
       const value = element("span");
-      return [parameter.name, { node: element("label", {}, input, value), value }];
+      return [parameter.name, { node: element("label", {}, input, value), input, value }];
     }));
     const cell = (name) => element("td", {}, fields.get(name).node);
     const head = (words) => element("th", {}, words);
@@ -128,8 +127,9 @@
         });
       }
       for (const parameter of parameters) {
-        const { node, value } = fields.get(parameter.name);
+        const { node, input, value } = fields.get(parameter.name);
         value.textContent = shown(machine[parameter.of][parameter.at], 1);
+        input.setAttribute("aria-label", `${parameter.name} = ${value.textContent}`);
         node.classList.toggle("demo-counts", counts(parameter, v, h));
       }
       const p = probabilities(machine, temperature);
