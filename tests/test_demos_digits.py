@@ -31,7 +31,7 @@ READ = """(() => {
 def test_dreaming_machine_computes_what_the_package_does_with_its_weights():
     """These are the shipped ones, rounded: F moves by 0.6 nats, where digits differ by 20."""
     shipped, rounded = load_pretrained_rbm(), load_pretrained_rbm()
-    integers, scale = PACKING["quantized"](np.asarray(shipped.w_rec))
+    integers, scale = PACKING["quantized"](np.asarray(shipped.w_rec, "float64"))
     assert np.abs(integers).max() == 127
     rounded.w_rec.assign(integers * scale)
     v = binarize(as_arrays(load_mnist()[1])[0][::40], seed=0)

@@ -46,9 +46,9 @@ def packed() -> str:
     free_energy = np.asarray(rbm.free_energy(binarize(x, seed=0)))
     content = {
         "w": as_text(integers),
-        "scale": [float(f"{x:.6g}") for x in scale],
-        "hb": [float(f"{x:.6g}") for x in hb],
-        "vb": [float(f"{x:.6g}") for x in vb],
+        "scale": [float(f"{x:.8g}") for x in scale],
+        "hb": [float(f"{x:.8g}") for x in hb],
+        "vb": [float(f"{x:.8g}") for x in vb],
         "digits": [np.packbits(digit).tobytes().hex() for digit in first_by_class(x, y)],
         "free_energy": [round(float(free_energy.mean())), round(float(free_energy.std()))],
     }
