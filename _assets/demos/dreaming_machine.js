@@ -212,6 +212,7 @@
       player.stop();
       [state, history, steps] = [{ v: [...drawn.pixels] }, [], 0];
       state.p = reconstruct(packed.machine, state.v);
+      drawn.show();
       show();
       report("Reconstruction");
     }
@@ -221,9 +222,10 @@
       show();
     }
     function show() {
-      drawn.show();
       paint(dream, inInk(state.p));
       history = [...history, rbm.freeEnergy(packed.machine, state.v)].slice(-160);
+    }
+    function showAnswers() {
       answers.hidden = false;
       energy.show(drawFreeEnergy(history, packed.ofDigits), "Free energy, step after step");
       strongest(packed.machine, state.v, 10).forEach(([j, z], n) => {
@@ -232,6 +234,7 @@
       });
     }
     function report(what) {
+      showAnswers();
       const f = history[history.length - 1];
       const [mean, spread] = packed.ofDigits;
       status.say(
@@ -247,6 +250,7 @@
       if (performance.now() - lastStep < 30) return true;
       lastStep = performance.now();
       move();
+      if (steps % 3 === 0) showAnswers(); // a phone has no time for all of it in each step
       return true;
     }, runButton, ["Let it run", "Pause"]);
     player.stop();
