@@ -13,7 +13,7 @@ from keras import ops
 from rbm_tutorial.backend import compiled, double_precision, uniform_stream
 from rbm_tutorial.checks import check_count, check_machine, check_seed, real_array, real_tensor
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import tempered_gibbs_step
+from rbm_tutorial.sampling import tempered_gibbs_step, tempered_log_ratio
 
 
 class PartitionEstimate(NamedTuple):
@@ -65,13 +65,18 @@ def ais_log_partition(
     Source: Neal (2001); Salakhutdinov & Murray (2008), section 4.
     """
     check_machine(rbm, "ais_log_partition")
+    base, _, log_weights = _forward(rbm, num_chains, num_betas, base_rate, seed, betas)
+    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, base) + log_ratio)
+
+
+def _forward(rbm, num_chains, num_betas, base_rate, seed, betas):
+    """Chains of annealed importance sampling: → a₀, where they end, and their log-weights."""
     seed = _checked_seed(seed)
     check_count("num_chains", num_chains, least=2)
-    betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
+    betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     logits = ops.tile(base[None], (num_chains, 1))
     start = rbm.visible_units.sample(logits, uniform_stream(np.array([seed, 0])))
-    log_weights = annealed_log_weights(rbm, start, betas, base, seed)
-    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, base) + log_ratio)
+    return base, *annealed_chains(rbm, start, betas, base, seed)
 
 
 def reverse_ais_log_partition(
@@ -101,7 +106,7 @@ def reverse_ais_log_partition(
     """
     check_machine(rbm, "reverse_ais_log_partition")
     seed = _checked_seed(seed)
-    betas, base = _checked_betas(num_betas, betas), base_biases(rbm, base_rate)
+    betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     start = ops.cast(rbm.checked_visible(samples, "samples"), "float32")
     check_count("number of chains in `samples`", start.shape[0], least=2)
     rbm.visible_units.check_states("samples", start)
@@ -129,7 +134,11 @@ def _checked_seed(seed):
     return int(seed)
 
 
-def _checked_betas(num_betas, betas):
+def checked_betas(num_betas, betas=None) -> np.ndarray:
+    """`betas`, or so many even ones, once they are known to rise from 0 to 1: (betas,) float64.
+
+    Raises: `ValueError` for others, and fewer than two.
+    """
     if betas is None:
         check_count("num_betas", num_betas, least=2)
         betas = np.linspace(0, 1, num_betas)
@@ -170,13 +179,32 @@ def annealed_log_weights(
             with the arguments of `tempered_gibbs_step`.
         first_draw: number that the draws are counted from; other numbers, other draws.
     """
+    return annealed_chains(rbm, start, betas, base, seed, step, first_draw)[1]
+
+
+def annealed_chains(
+    rbm: RBM,
+    start,
+    betas,
+    base,
+    seed: int,
+    step=tempered_gibbs_step,
+    first_draw: int = 0,
+    known=False,
+):
+    """The same chains, with where they end: → (chains, visible), and log-weights as above.
+
+    Ends of weight w, annealed to β = 1, are weighted draws from the machine. Units that are
+    `known`, booleans (chains, visible), stay as they start.
+    """
     parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
     anneal = _annealer(rbm.visible_units, rbm.hidden_units, step)
     # JAX compiles for each length: make that a power of two.
     padded = np.pad(betas, (0, 2 ** (len(betas) - 1).bit_length() - len(betas)))
     with double_precision():
         draws, count = np.array([seed, first_draw]), np.array(len(betas), "int32")
-        return np.asarray(anneal(start, padded, count, base, *parameters, draws))
+        v, log_weights = anneal(start, padded, count, base, *parameters, draws, known)
+        return np.asarray(v), np.asarray(log_weights)
 
 
 @functools.lru_cache(maxsize=16)
@@ -184,24 +212,22 @@ def _annealer(visible_units, hidden_units, step):
     """The compiled loop over temperatures for these types of units."""
 
     @compiled
-    def log_weights(v, betas, count, base, w, hb, vb, first):
+    def anneal(v, betas, count, base, w, hb, vb, first, known):
         def change_temperature(k, state):
             v, log_weights = state
             previous, beta = ops.cast(betas[k - 1], "float32"), ops.cast(betas[k], "float32")
             logits = ops.matmul(v, w) + hb  # shared by the weight and the Gibbs step
-            new, old = (hidden_units.log_normalizer(b * logits) for b in (beta, previous))
-            # Site by site: the difference of two sums would lose digits.
-            log_ratio = (beta - previous) * ops.matmul(v, vb - base) + ops.sum(new - old, axis=1)
+            log_ratio = tempered_log_ratio(hidden_units, v, logits, (base, vb), previous, beta)
             draw = first + ops.stack([ops.zeros_like(first[0]), ops.cast(k, first.dtype)])
             draws = uniform_stream(draw), uniform_stream(-draw)
             units, parameters = (visible_units, hidden_units), (w, hb, vb)
-            v = step(units, parameters, logits, beta, base, draws)
+            v = ops.where(known, v, step(units, parameters, logits, beta, base, draws))
             return v, log_weights + ops.cast(log_ratio, "float64")
 
         start = v, ops.zeros(ops.shape(v)[0], "float64")
-        return ops.fori_loop(1, count, change_temperature, start)[1]
+        return ops.fori_loop(1, count, change_temperature, start)
 
-    return log_weights
+    return anneal
 
 
 def _log_z0(rbm, base):
@@ -224,3 +250,55 @@ def _estimate(log_weights, log_z_of):
         effective_sample_size=float(weights.sum() ** 2 / (weights**2).sum()),
         log_weights=log_weights,
     )
+
+
+def annealed_draws(
+    rbm: RBM,
+    num_chains: int = 100,
+    num_betas: int = 10_000,
+    base_rate=None,
+    seed: int = 0,
+    betas=None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted draws from the machine: where the chains of `ais_log_partition` end, and log w.
+
+    They come from everywhere, not from data. The arguments are those of `ais_log_partition`, and
+    so are the chains. → (chains, visible) states, and (chains,) float64 nats.
+
+    Raises: `ValueError` on an untied layer or for arguments out of range.
+    Source: Neal (2001).
+    """
+    check_machine(rbm, "annealed_draws")
+    return _forward(rbm, num_chains, num_betas, base_rate, seed, betas)[1:]
+
+
+def conservative_log_likelihood(
+    rbm: RBM, x, num_betas: int = 10_000, base_rate=None, seed: int = 0, betas=None
+) -> np.ndarray:
+    """-F(x) - log Z₀ + log w of each example, w from annealing x down: (batch,) float64 nats.
+
+    e to the power of it is an unbiased estimate of the probability that forward annealing through
+    these temperatures has come to x before its step at β = 1. The mean over examples is therefore,
+    on average, a lower bound of the log-likelihood of that annealing, a model from which anybody
+    can draw. It needs neither log Z nor samples of the machine, and what annealing misses counts
+    against it. Draws with numbers of its own.
+
+    Args:
+        rbm: the machine, tied.
+        x: states of the visible units, (batch, visible), such as test images.
+        num_betas: as for `ais_log_partition`, like all that follow.
+        base_rate: the same.
+        seed: the same.
+        betas: the same, rising from 0 to 1.
+
+    Raises: `ValueError` on an untied layer, for arguments out of range, and what are no states.
+    Source: Burda, Grosse & Salakhutdinov (2015).
+    """
+    check_machine(rbm, "conservative_log_likelihood")
+    seed = _checked_seed(seed)
+    betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
+    x = ops.convert_to_tensor(x, dtype="float32")
+    check_matrix("x", x, rbm.number_visible_units)
+    rbm.visible_units.check_states("x", x)
+    log_weights = annealed_log_weights(rbm, x, betas[::-1], base, seed, first_draw=2**30)
+    return log_weights - np.asarray(rbm.free_energy(x), "float64") - _log_z0(rbm, base)

@@ -6,7 +6,6 @@ comes from `exact`, for small machines, or from `annealing`; import them from he
 
 import functools
 import itertools
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +14,14 @@ from keras import ops
 from rbm_tutorial.annealing import (
     PartitionEstimate,
     ais_log_partition,
+    annealed_draws,
+    conservative_log_likelihood,
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,
 )
 from rbm_tutorial.backend import compiled
 from rbm_tutorial.checks import check_count, check_machine, check_seed, finite_number
+from rbm_tutorial.draws import potential_scale_reduction
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import run_chains
@@ -30,7 +32,9 @@ __all__ = [
     "ChainDiagnostics",
     "PartitionEstimate",
     "ais_log_partition",
+    "annealed_draws",
     "chain_diagnostics",
+    "conservative_log_likelihood",
     "exact_log_partition",
     "log_likelihood",
     "pseudo_log_likelihood",
@@ -207,5 +211,5 @@ def chain_diagnostics(rbm: RBM, v, steps: int = 1000) -> ChainDiagnostics:
     free_energies = free_energies.astype("float32")
     with np.errstate(divide="ignore", invalid="ignore"):  # chains that never move: NaN
         size = tfp.mcmc.effective_sample_size(free_energies, cross_chain_dims=1)
-        ratio = tfp.mcmc.potential_scale_reduction(free_energies, split_chains=True)
-    return ChainDiagnostics(free_energies, float(size), math.sqrt(ratio))  # TFP's is of variances
+    ratio = potential_scale_reduction(free_energies)
+    return ChainDiagnostics(free_energies, float(size), float(ratio))

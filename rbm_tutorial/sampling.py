@@ -42,6 +42,26 @@ def tempered_gibbs_step(units, parameters, hidden_logits, beta, base, draws):
     return visible.sample(beta * visible_logits + (1 - beta) * base, uniform_v)
 
 
+def tempered_log_ratio(hidden_units, v, logits, biases, beta, new_beta):
+    """log p*_new(v) / p*_β(v), of the unnormalized tempered machine: (chains,) nats.
+
+    p*_β(v) = m(v) exp[((1 - β) a₀ + β vb)·v] Π_j Z(β z_j) with z = v·w + hb.
+
+    Args:
+        hidden_units: their type.
+        v: states, (chains, visible).
+        logits: z, (chains, hidden).
+        biases: a₀ and vb, (visible,) each.
+        beta: inverse temperature in the denominator, a scalar or (chains, 1).
+        new_beta: that in the numerator.
+    """
+    base, vb = biases
+    new, old = (hidden_units.log_normalizer(b * logits) for b in (new_beta, beta))
+    # Site by site: the difference of two sums would lose digits.
+    change = ops.reshape(new_beta - beta, (-1,))
+    return change * ops.matmul(v, vb - base) + ops.sum(new - old, axis=1)
+
+
 def gibbs_step(rbm, v):
     """Draw h ~ p(h | v) and then v ~ p(v | h): (chains, visible), known to be states or means."""
     h = rbm.hidden_units.sample(rbm.hidden_logits(v), rbm.uniform)
