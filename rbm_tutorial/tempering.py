@@ -12,14 +12,9 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.annealing import base_biases, checked_betas
-from rbm_tutorial.backend import wait_for
+from rbm_tutorial.backend import compiled_draws, wait_for
 from rbm_tutorial.checks import check_count, check_machine
-from rbm_tutorial.sampling import (
-    independent_units,
-    run_chains,
-    tempered_gibbs_step,
-    tempered_log_ratio,
-)
+from rbm_tutorial.sampling import independent_units, tempered_gibbs_step, tempered_log_ratio
 
 MEMORY = 100  # steps over which swap rates are averaged and temperatures move
 HOT, COLD = 1, -1  # the end of the ladder at which a replica was last
@@ -178,7 +173,11 @@ class TemperedChains(keras.layers.Layer):
 
     def make_ladder(self, rbm):
         """Make what the rungs are, beside their β."""
-        self.base = kept("base", np.asarray(base_biases(rbm, self.base_rate)))
+
+        def biases(shape, dtype):
+            return ops.cast(base_biases(rbm, self.base_rate), dtype)
+
+        self.base = kept("base", biases, rbm.vb.shape, "float32")
 
     def draw(self, rbm, x, hidden_logits):
         """Take `rbm.cd_steps` steps, and return the states at the cold end, (number, visible)."""
@@ -194,12 +193,20 @@ class TemperedChains(keras.layers.Layer):
         With `observe`, a function of these, also what it returned after each step, (steps, …).
         Draws from `rbm`. Raises: `ValueError` for fewer than one step.
         """
+        check_count("steps", steps)
         state = Replicas(*(variable.value for variable in self.replicas))
-        look = None if observe is None else lambda state: observe(state.v[-1])
-        result = run_chains(rbm, state, steps, lambda state: self.step(rbm, state), look)
-        state = result if observe is None else result[0]
+
+        def step_and_look(state):
+            state = self.step(rbm, state)
+            return state, () if observe is None else observe(state.v[-1])
+
+        step, seen = compiled_draws(rbm, step_and_look), []
+        for _ in range(steps):
+            state, value = step(state)
+            if observe is not None:
+                seen.append(np.asarray(value))
         self._keep(state)
-        return state.v[-1] if observe is None else (state.v[-1], result[1])
+        return state.v[-1] if observe is None else (state.v[-1], np.stack(seen))
 
     def _keep(self, state):
         for variable, value in zip(self.replicas, state):

@@ -1,4 +1,4 @@
-"""Trajectory tempering: replicas whose ladder is what the machine was earlier in its training."""
+"""Parallel trajectory tempering: a ladder of what the machine was earlier in its training."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from rbm_tutorial.tempering import TemperedChains, kept
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class TrajectoryChains(TemperedChains):
-    """Trajectory tempering: the rungs are what the machine was earlier in its training.
+    """Parallel trajectory tempering: the rungs are what the machine was earlier in its training.
 
     Between two temperatures a machine may change all at once; while it learns, a mode splits from
     another where both are, so that replicas can follow. The hot end is the first checkpoint, which
@@ -27,10 +27,11 @@ class TrajectoryChains(TemperedChains):
     """
 
     def __init__(self, number: int, checkpoints, **kwargs):
-        self.given = None if np.isscalar(checkpoints) else [list(each) for each in checkpoints]
-        count = checkpoints if self.given is None else len(self.given)
+        given = None if np.isscalar(checkpoints) else [list(each) for each in checkpoints]
+        count = checkpoints if given is None else len(given)
         check_count("number of `checkpoints`", count)
         super().__init__(number, betas=np.linspace(0, 1, count + 1), **kwargs)
+        self.given = given
 
     def make_ladder(self, rbm):
         shapes = [tuple(parameter.shape) for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]

@@ -121,7 +121,7 @@ def test_chains_that_do_not_mix_are_told_of():
 
 
 def test_a_run_is_doubled_until_its_chains_agree():
-    draws = sample(two_basins(0.35), 20, steps=20)
+    draws = sample(two_basins(0.25), 20, steps=20)
     assert draws.steps in 20 * 2 ** np.arange(1, 9)
     assert draws.potential_scale_reduction <= 1.05
 

@@ -1,0 +1,179 @@
+"""Missing values: marginals and their gradient against sums over every state."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import (
+    EXAMPLES,
+    Given,
+    derivatives,
+    each_pair,
+    enumerate_machine,
+    exact_of,
+    exact_samples,
+    machine,
+    machine_of,
+    p_value,
+    parameters_of,
+)
+
+from rbm_tutorial import missing
+from rbm_tutorial.missing import (
+    IncompleteContrastiveDivergence,
+    imputed,
+    marginal_log_likelihood,
+)
+
+NAN = np.nan
+ROWS = np.array([[1, NAN, 0, NAN], [NAN, NAN, NAN, NAN], [1, 0, 1, NAN], [0, 1, 1, 0]], "float32")
+
+
+def consistent(exact, row):
+    """Which states are as a row says, where it says anything."""
+    known = ~np.isnan(row)
+    return np.all(exact.v[:, known] == row[known], axis=1)
+
+
+def scores(pair, rows):
+    """(estimate - log p) / its error, of the marginals of these rows."""
+    rbm = machine_of(pair, 1.2)
+    exact = exact_of(rbm)
+    log_p, error = marginal_log_likelihood(rbm, rows, exact.log_z, 400, 20)
+    expected = np.log([exact.p_v[consistent(exact, row)].sum() for row in rows])
+    return (log_p - expected) / np.maximum(error, 1e-5)
+
+
+OF_LABELS = np.array([[1, NAN, 0, 1, 0], [NAN, 1, NAN, NAN, NAN], [0, 0, 0, 0, 1]], "float32")
+OF_COUNTS = np.array([[2, NAN, 1], [NAN, NAN, 0], [1, 1, 2]], "float32")
+
+
+@each_pair("binary, binary", "binary, real")
+def test_marginals_are_sums_over_what_is_missing(pair):
+    assert abs(scores(pair, ROWS)).max() < 5
+
+
+@each_pair("labels, binary", "labels, mixed")
+def test_a_missing_label_is_summed_out(pair):
+    assert abs(scores(pair, OF_LABELS)).max() < 5
+
+
+@each_pair("binomial, binary")
+def test_marginals_know_the_measure_of_known_units(pair):
+    assert abs(scores(pair, OF_COUNTS)).max() < 5
+
+
+@each_pair("binary, binary")
+def test_marginals_without_the_clamp_fail_the_same_test(pair, monkeypatch):
+    right = missing.annealed_chains
+
+    def free(*arguments, known):
+        return right(*arguments)
+
+    monkeypatch.setattr(missing, "annealed_chains", free)
+    assert abs(scores(pair, ROWS)).max() > 10
+
+
+def test_what_is_known_completely_is_the_likelihood(rbm, exact):
+    log_p, error = marginal_log_likelihood(rbm, exact.v, exact.log_z, 2, 5)
+    np.testing.assert_allclose(log_p, np.log(exact.p_v), atol=1e-4)
+    assert error.max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [([0.5, NAN, 0, 0], "`x` must be binary"), ([0, 1, 0], r"`x` must have shape \(batch, 4\)")],
+)
+def test_marginals_refuse_what_is_no_state(rbm, row, named):
+    with pytest.raises(ValueError, match=named):
+        marginal_log_likelihood(rbm, [row], 0.0)
+
+
+# ---------------------------------------------------------------- draws of what is missing
+
+
+def test_imputed_values_are_draws_given_the_known_ones(rbm, exact):
+    for row in ROWS[:3]:
+        p = exact.p_v * consistent(exact, row)
+        x = keras.ops.convert_to_tensor(np.tile(row, (4000, 1)))
+        assert p_value(rbm.visible_units, imputed(rbm, x, 20), p / p.sum()) > 1e-3
+    x = keras.ops.convert_to_tensor(np.tile(ROWS[0], (4000, 1)))
+    p = exact.p_v * consistent(exact, ROWS[0])
+    assert np.sum(np.asarray(imputed(rbm, x, 0)) != np.asarray(imputed(rbm, x, 0))) > 0
+    assert p_value(rbm.visible_units, imputed(rbm, x, 0), p / p.sum()) < 1e-9  # by biases alone
+
+
+# ---------------------------------------------------------------- training
+
+
+def incomplete(rbm, **kwargs):
+    model = IncompleteContrastiveDivergence(rbm, **kwargs)
+    model.compile(keras.optimizers.SGD(1.0))
+    return model
+
+
+def gradient_by_one_update(make_x, repeats=20_000):
+    """The step of one update of rate 1 on many copies of some rows, with given negatives: w."""
+    rbm = machine(scale=1.2)
+    model = incomplete(rbm, negatives=Given(np.zeros((1, 4))), imputation_steps=20)
+    before = np.array(rbm.w_rec)
+    x = make_x(np.tile(ROWS, (repeats // len(ROWS), 1)))
+    model.fit(x, batch_size=len(x), epochs=1, verbose=0)
+    return np.array(rbm.w_rec) - before
+
+
+def test_an_update_follows_the_gradient_of_the_marginal_likelihood():
+    """Of negatives that are all 0 the contribution to w vanishes, and the data's remains."""
+    parameters = parameters_of(machine(scale=1.2))
+
+    def mean_log_sum(*parameters):  # log Σ e^-F over what is missing
+        exact = enumerate_machine(*parameters)
+        p = [exact.p_v[consistent(exact, row)].sum() for row in ROWS]
+        return np.mean(np.log(p)) + exact.log_z
+
+    expected = derivatives(mean_log_sum, parameters)[0]
+    error = 0.5 / np.sqrt(20_000 * 3 / 4)
+    assert np.max(abs(gradient_by_one_update(lambda x: x) - expected)) < 5 * error
+    filled = gradient_by_one_update(np.nan_to_num)  # as if what is missing were 0
+    assert np.max(abs(filled - expected)) > 20 * error
+
+
+def test_learns_from_incomplete_examples():
+    """More of the machine that made them than the means of the pixels say."""
+    truth = exact_of(machine(scale=1.5, seed=3))
+    x = np.float32(exact_samples(truth, 1000))
+    x[np.random.default_rng(0).random(x.shape) < 0.3] = np.nan
+    model = IncompleteContrastiveDivergence(machine(scale=0.1), persistent_chains=200)
+    model.compile(keras.optimizers.SGD(0.2))
+    model.fit(x, batch_size=100, epochs=20, verbose=0)
+    learned = np.log(exact_of(model.rbm).p_v)
+    independent = np.nanmean(x, axis=0)
+    of_pixels = truth.v @ np.log(independent) + (1 - truth.v) @ np.log(1 - independent)
+    assert truth.p_v @ learned > truth.p_v @ of_pixels + 0.1
+
+
+def test_an_unbuilt_layer_is_adapted_to_what_is_known():
+    from rbm_tutorial import RBM
+
+    rbm = RBM(3, seed=0)
+    model = incomplete(rbm)
+    model.start(np.array([[1, NAN], [1, 0], [0, NAN], [NAN, 0]], "float32"))
+    np.testing.assert_allclose(rbm.vb, np.log([2, 0.001 / 0.999]), rtol=1e-4)
+
+
+def test_evaluation_and_other_models_refuse_nan():
+    x = EXAMPLES.copy()
+    x[0, 0] = np.nan
+    model = incomplete(machine())
+    model.fit(x, batch_size=22, verbose=0)
+    with pytest.raises(Exception, match=r"must lie in|a mean is NaN"):
+        model.evaluate(x, verbose=0)
+    with pytest.raises(ValueError, match="must lie in"):
+        model.fit(7 * x, batch_size=22, verbose=0)
+
+
+def test_the_configuration_is_kept():
+    model = incomplete(machine(), imputation_steps=3, persistent_chains=4)
+    again = IncompleteContrastiveDivergence.from_config(model.get_config())
+    assert (again.imputation_steps, again.negatives.number) == (3, 4)
+    with pytest.raises(ValueError, match="`imputation_steps`"):
+        incomplete(machine(), imputation_steps=0)
