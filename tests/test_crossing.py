@@ -81,7 +81,7 @@ def test_estimates_of_chains_cross_at_log_z():
     forward, reverse = both_ways(rbm, 20_000)
     a, b = estimates_of_chains(forward, reverse)
     log_z = exact_of(rbm).log_z
-    edges = log_z + np.linspace(-1.0, 1.0, 6)
+    edges = np.quantile(np.concatenate([a, b]), [0.1, 0.3, 0.5, 0.7, 0.9])
     counts = np.array([np.histogram(x, edges)[0] for x in (a, b)])
     expected = np.histogram(a, edges, weights=np.exp(a - log_z))[0]
     error = np.sqrt(counts[1] + expected)
@@ -144,12 +144,12 @@ def test_a_walk_upward_fails_the_same_test(monkeypatch):
 
 
 def test_the_bound_closes_on_the_likelihood_with_more_temperatures():
-    rbm = machine(scale=1.2)
+    rbm = machine(scale=2.0, seed=2)
     exact = exact_of(rbm)
     x = np.float32(exact_samples(exact, 1000))
     log_p = np.log(exact.p_v)[[int(v @ [8, 4, 2, 1]) for v in x]]
-    few, many = (np.mean(log_p - conservative_log_likelihood(rbm, x, count)) for count in (4, 200))
-    assert few > 0.05
+    few, many = (np.mean(log_p - conservative_log_likelihood(rbm, x, count)) for count in (3, 200))
+    assert few > 0.3
     assert abs(many) < few / 3
 
 
@@ -168,7 +168,7 @@ def test_the_bound_needs_states_and_a_machine(rbm):
 
 def test_annealed_draws_are_the_chains_of_the_estimate_and_weighted_draws():
     """Unweighted, through few temperatures, they are not distributed as the machine."""
-    rbm = machine(scale=2.0)
+    rbm = machine(scale=4.0)
     exact = exact_of(rbm)
     v, log_w = annealed_draws(rbm, 6000, betas=BETAS)
     np.testing.assert_array_equal(log_w, ais_log_partition(rbm, 6000, betas=BETAS).log_weights)
