@@ -19,8 +19,9 @@ import keras
 import numpy as np
 
 from rbm_tutorial import as_arrays, binarize, load_mnist, load_pretrained_rbm
+from rbm_tutorial.draws import potential_scale_reduction
 from rbm_tutorial.results import FOLDER
-from rbm_tutorial.sampling import potential_scale_reduction, run_chains
+from rbm_tutorial.sampling import run_chains
 from rbm_tutorial.tempering import TemperedChains
 
 

@@ -13,7 +13,8 @@ from keras import ops
 from rbm_tutorial.annealing import annealed_chains, base_biases, checked_betas
 from rbm_tutorial.backend import uniform_stream
 from rbm_tutorial.checks import check_count, check_machine, check_matrix, check_seed, real_array
-from rbm_tutorial.sampling import gibbs_step, known_sites
+from rbm_tutorial.draws import known_sites
+from rbm_tutorial.sampling import gibbs_step
 from rbm_tutorial.training import ContrastiveDivergence
 
 
