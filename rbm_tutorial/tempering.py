@@ -175,7 +175,7 @@ class TemperedChains(keras.layers.Layer):
         """Make what the rungs are, beside their β."""
 
         def biases(shape, dtype):
-            return ops.cast(base_biases(rbm, self.base_rate), dtype)
+            return ops.copy(ops.cast(base_biases(rbm, self.base_rate), dtype))  # not vb itself
 
         self.base = kept("base", biases, rbm.vb.shape, "float32")
 
