@@ -95,9 +95,8 @@ def test_imputed_values_are_draws_given_the_known_ones(rbm, exact):
         p = exact.p_v * consistent(exact, row)
         x = keras.ops.convert_to_tensor(np.tile(row, (4000, 1)))
         assert p_value(rbm.visible_units, imputed(rbm, x, 20), p / p.sum()) > 1e-3
-    x = keras.ops.convert_to_tensor(np.tile(ROWS[0], (4000, 1)))
+    x = keras.ops.convert_to_tensor(np.tile(ROWS[0], (16_000, 1)))
     p = exact.p_v * consistent(exact, ROWS[0])
-    assert np.sum(np.asarray(imputed(rbm, x, 0)) != np.asarray(imputed(rbm, x, 0))) > 0
     assert p_value(rbm.visible_units, imputed(rbm, x, 0), p / p.sum()) < 1e-9  # by biases alone
 
 
