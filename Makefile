@@ -57,7 +57,7 @@ chapters: install  ## execute every chapter and compare what its claims print
 
 pages: install  ## build the pages from the outputs that are committed; warnings are errors
 	@mkdir -p _build
-	@sed -e 's|^execute:.*|&\n  exclude_patterns: [chapters/*]|' -e 's|: tools}|: ../tools}|' _config.yml > _build/committed_outputs.yml
+	@sed -e 's|^execute:.*|&\n  exclude_patterns: [chapters/*]|' -e 's|: tools|: ../tools|g' _config.yml > _build/committed_outputs.yml
 	@$(EXECUTE) index.md
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) --config _build/committed_outputs.yml $(WITHOUT_LOGS)

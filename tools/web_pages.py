@@ -1,8 +1,9 @@
 """A Sphinx extension: what Jupyter Book's pages lack for all their readers.
 
 Solutions are folded by the browser itself, exercises are headings, pictures have a size and open
-large, no script holds up the first text, each page has a description and a footer. One setting, `book_repository` (or the environment variable
-BOOK_REPOSITORY), adds canonical addresses, a sitemap and links to the repository and to Colab.
+large, no script holds up the first text, each page has a description and a footer.
+One setting, `book_repository` (or the environment variable BOOK_REPOSITORY), adds canonical
+addresses, a sitemap and links to the repository and to Colab.
 """
 
 import html
