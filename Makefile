@@ -10,6 +10,7 @@ KEEP_COMPILED := JAX_COMPILATION_CACHE_DIR=_build/.jax_cache JAX_PERSISTENT_CACH
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
 EXECUTE := $(BIN)/python tools/execute.py
+export CHROMIUM ?= $(shell command -v chromium google-chrome | head -n 1)
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # TensorFlow's C++ code logs these lines whatever that level.
@@ -17,10 +18,10 @@ WITHOUT_LOGS := 2> >(grep --line-buffered -v -e absl::InitializeLog -e cudart_st
 SHELL := bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint unit chapters pages notebooks bench format serve clean
+.PHONY: help install book test lint unit chapters pages browser pdf epub notebooks bench format serve clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit( \
@@ -39,7 +40,7 @@ book: install  ## execute every chapter and build the pages into _build/html
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) $(WITHOUT_LOGS)
 
-test: lint unit chapters pages  ## run every check
+test: lint unit chapters browser  ## run every check
 
 lint: install  ## check the style of code and notebooks
 	$(BIN)/ruff format --check .
@@ -47,7 +48,7 @@ lint: install  ## check the style of code and notebooks
 
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX
 	@echo "Testing the package; a dot is a test:"
-	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0
+	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 --ignore tests/test_browser.py
 	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
 	$(BIN)/coverage report
 
@@ -61,6 +62,17 @@ pages: install  ## build the pages from the outputs that are committed; warnings
 	@$(EXECUTE) index.md
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) --config _build/committed_outputs.yml $(WITHOUT_LOGS)
+
+browser: pages  ## read every page in Chromium, where there is one
+ifneq ($(CHROMIUM),)
+	@echo "Reading the pages in a browser; a dot is a test:"
+	$(BIN)/pytest -rs -p no:cacheprovider tests/test_browser.py
+else
+	@echo "Skipped: tests/test_browser.py, which reads every page in a browser. It needs \`chromium\`."
+endif
+
+pdf epub: pages  ## write the book into one file, in _build/book
+	$(BIN)/python tools/one_file.py $@
 
 notebooks: install  ## execute the chapters in place, so that their outputs can be committed
 	@$(EXECUTE) --in-place $(CHAPTERS)

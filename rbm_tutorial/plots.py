@@ -19,9 +19,10 @@ from rbm_tutorial.checks import (
 )
 from rbm_tutorial.exact import layer_states
 
-GRAY = "#808080"  # about 4:1 contrast on white and on a dark page alike
-# Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two.
-COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
+GRAY = "#757575"  # contrast of at least 4.5:1 on white and on the black that dark pages put behind
+# Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two;
+# orange and light blue are darker than theirs, so that all have at least 3:1 on white.
+COLORS = ["#0072B2", "#C78500", "#009E73", "#CC79A7", "#3A9BD5", "#D55E00"]
 
 
 def use_style() -> None:

@@ -152,11 +152,17 @@ def test_draws_on_given_axes_and_returns_them(rbm, batch):
         assert ax.images or ax.lines or ax.patches
 
 
-def test_style_reads_on_light_and_dark_pages():
+def contrast(color, luminance):
+    """WCAG's contrast of a color, #rrggbb, with a ground of this relative luminance."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    ends = sorted([np.dot(linear, [0.2126, 0.7152, 0.0722]), luminance])
+    return (ends[1] + 0.05) / (ends[0] + 0.05)
+
+
+@pytest.mark.parametrize("luminance", [1, 0], ids=["on white", "on black"])
+def test_style_reads_on_light_and_dark_pages(luminance):
     plots.use_style()
     assert plt.rcParams["figure.facecolor"] == plt.rcParams["axes.facecolor"] == "none"
-    for color in (plots.GRAY, *plots.COLORS):
-        red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-        assert (luminance + 0.05) / (0.01 + 0.05) > 2  # contrast with a dark page
-        assert 1.05 / (luminance + 0.05) > 2  # and with a white one
+    assert contrast(plots.GRAY, luminance) >= 4.5  # text
+    assert min(contrast(color, luminance) for color in plots.COLORS) >= 3  # marks

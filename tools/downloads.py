@@ -5,6 +5,7 @@ The notebooks in it, and behind the download buttons, are written out: MyST's ci
 captions and exercises become plain Markdown, which every Jupyter shows.
 """
 
+import base64
 import re
 import shutil
 import zipfile
@@ -91,7 +92,13 @@ def plain(text: str, page: str, labels: Labels) -> str:
     def resolve(role):
         return roles.get(role[1], lambda words: words)(role[2])
 
+    def embed(picture):
+        data = base64.b64encode((ROOT / "_assets" / picture[1]).read_bytes()).decode()
+        return f"(data:image/svg+xml;base64,{data})"
+
     text = re.sub(r"^\(([\w-]+)\)=\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^</?(?:div|link|script)\b.*\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\(\.\./_assets/([\w/.]+\.svg)\)", embed, text)
     text = re.sub(r"\{([\w:]+)\}`([^`]+)`", resolve, text)
     text = re.sub(
         r"^\$\$\n(.*?)\n\$\$ \(([\w-]+)\)$",

@@ -1,0 +1,160 @@
+"""The book in one file: python tools/one_file.py pdf|epub, once the pages are built.
+
+Chromium, through Playwright, sets the formulas and prints; the PDF has bookmarks, links, page
+numbers and text that can be selected, the EPUB formulas as MathML.
+"""
+
+import html
+import os
+import re
+import shutil
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import yaml
+from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "_build" / "html"
+OUT = ROOT / "_build" / "book"
+NAME = "restricted-boltzmann-machines"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DATE = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((PAGES / "index.html").stat().st_mtime))
+NOT_IN_BOOKS = "script, link, .headerlink, .prev-next-footer, .toctree-wrapper, .sd-grid, button"
+
+
+# --- One page of all pages ---
+
+
+def contents() -> list[tuple[str, list[str]]]:
+    """The parts of the book and their pages; the first part has no name."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    parts = [(part["caption"], [c["file"] for c in part["chapters"]]) for part in toc["parts"]]
+    return [("", [toc["root"]]), *parts]
+
+
+def anchor(page: str, label: str = "") -> str:
+    """A label that is unique in the whole book, and short enough to be a file's name."""
+    return re.sub(r"[^\w-]", "_", Path(page).name + (f"--{label}" if label else ""))
+
+
+def chapter(page: str, known: set[str]):
+    """The text of a page as a `<section>`, its links and pictures addressed from OUT."""
+    path = PAGES / f"{page}.html"
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    section = soup.select_one("article.bd-article section, article.bd-article")
+    for node in section.select(NOT_IN_BOOKS):
+        node.decompose()
+    for link in section.select("a.large"):
+        link.unwrap()
+    for node in section.select("[id]"):
+        node["id"] = anchor(page, node["id"])
+    for node in section.select("[src]"):
+        target = (path.parent / node["src"]).resolve()
+        node["src"] = f"../html/{target.relative_to(PAGES)}"
+    for link in section.select("a[href]"):
+        address, label = urldefrag(link["href"])
+        if re.match(r"\w+:", address):
+            continue
+        target = (path.parent / unquote(address)).resolve() if address else path
+        name = target.with_suffix("").relative_to(PAGES).as_posix()
+        if name in known:
+            link["href"] = "#" + anchor(name, label)
+        else:
+            link.unwrap()
+    section["id"] = anchor(page)
+    section["class"] = "chapter"
+    return section
+
+
+def one_page() -> Path:
+    """Write all pages as one, with cover and contents."""
+    known = {page for _, pages in contents() for page in pages}
+    body, listed = [], []
+    for part, pages in contents():
+        listed.append(f"<li class='part'>{part}</li>" if part else "")
+        for page in pages:
+            section = chapter(page, known)
+            title = section.h1.get_text() if part else "To begin with"
+            listed.append(f'<li><a href="#{anchor(page)}">{html.escape(title)}</a></li>')
+            body.append(str(section))
+    cover = (
+        f'<section id="cover"><img src="../html/_static/logo.svg" alt="">'
+        f"<p class='title'>{CONFIG['title']}</p><p>{CONFIG['author']}</p>"
+        f"<p>Version {PROJECT['version']}, {DATE[:10]}</p>"
+        "<p>Prose and figures: CC BY 4.0. Code: MIT license.</p></section>"
+    )
+    text = (
+        f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+        f"<title>{CONFIG['title']}</title>"
+        '<link rel="stylesheet" href="../html/_static/pygments.css">'
+        '<link rel="stylesheet" href="../../tools/one_file.css">'
+        "<script>MathJax = {options: {enableMenu: false, processHtmlClass: 'math'}}</script>"
+        '<script src="../html/_static/mathjax/tex-chtml-full.js"></script>'
+        f'</head><body class="mathjax_ignore">{cover}'
+        f'<nav id="contents"><p class="title">Contents</p><ol>{"".join(listed)}</ol></nav>'
+        f"{''.join(body)}</body></html>"
+    )
+    OUT.mkdir(exist_ok=True)
+    path = OUT / "book.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- PDF ---
+
+NUMBER_CONTENTS = """(numbers) => document.querySelectorAll("#contents a").forEach((link) => {
+  link.dataset.page = numbers[link.hash.slice(1)];
+})"""
+
+
+def page_numbers(pdf: bytes) -> dict[str, int]:
+    """On which page each destination of Chromium's PDF lies."""
+    objects = dict(re.findall(rb"^(\d+) 0 obj\n(.*?)^endobj", pdf, re.MULTILINE | re.DOTALL))
+    order = []
+
+    def walk(number):
+        if b"/Type /Pages" in objects[number]:
+            for kid in re.findall(
+                rb"(\d+) 0 R", re.search(rb"/Kids \[(.*?)\]", objects[number], re.DOTALL)[1]
+            ):
+                walk(kid)
+        else:
+            order.append(number)
+
+    root = re.search(rb"/Root (\d+) 0 R", pdf)[1]
+    walk(re.search(rb"/Pages (\d+) 0 R", objects[root])[1])
+    pattern = rb"/(\S+) \[(\d+) 0 R /XYZ"
+    found = {name.decode(): order.index(page) + 1 for name, page in re.findall(pattern, pdf)}
+    return {
+        re.sub(r"#(\w\w)", lambda code: chr(int(code[1], 16)), name): n for name, n in found.items()
+    }
+
+
+def write_pdf(page) -> None:
+    """Print twice: the first print tells on which page each chapter begins."""
+    settings = {"prefer_css_page_size": True, "outline": True, "tagged": True}
+    first = page.pdf(**settings)
+    page.evaluate(NUMBER_CONTENTS, page_numbers(first))
+    page.pdf(path=OUT / f"{NAME}.pdf", **settings)
+
+
+if __name__ == "__main__":
+    kind = sys.argv[1]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"))
+        page = browser.new_page()
+        page.set_default_timeout(600_000)
+        page.goto(one_page().as_uri())
+        page.evaluate("MathJax.startup.promise.then(() => 1)")
+        page.evaluate(
+            "document.querySelectorAll('details').forEach((fold) => { fold.open = true; })"
+        )
+        write_pdf(page)
+        browser.close()
