@@ -1,4 +1,4 @@
-"""The book in one file: python tools/one_file.py pdf|epub, once the pages are built.
+"""The book in one file: python tools/one_file.py pdf epub, once the pages are built.
 
 Chromium, through Playwright, sets the formulas and prints; the PDF has bookmarks, links, page
 numbers and text that can be selected, the EPUB formulas as MathML.
@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 import tomllib
+import uuid
 import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -145,16 +146,137 @@ def write_pdf(page) -> None:
     page.pdf(path=OUT / f"{NAME}.pdf", **settings)
 
 
-if __name__ == "__main__":
-    kind = sys.argv[1]
+# --- EPUB ---
+
+# Formulas as MathML, pages as XHTML without what belongs to screens.
+AS_XHTML = """() => {
+  for (const formula of document.querySelectorAll("mjx-container")) {
+    const math = formula.querySelector("mjx-assistive-mml > math");
+    formula.replaceWith(math);
+  }
+  const unwanted = ["loading", "decoding", "align", "aria-level", "role", "target", "title"];
+  for (const node of document.querySelectorAll(".chapter *"))
+    for (const { name } of [...node.attributes])
+      if (unwanted.includes(name) || name.startsWith("data-")) node.removeAttribute(name);
+  return [...document.querySelectorAll(".chapter")].map((section) => ({
+    id: section.id,
+    title: section.querySelector("h1").textContent,
+    xhtml: new XMLSerializer().serializeToString(section),
+    headings: [...section.querySelectorAll("section > h2")].map((heading) => (
+      [heading.parentElement.id, heading.textContent])),
+  }));
+}"""
+XHTML = """<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE html>
+<html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops" lang="en">
+<head><title>{title}</title><link rel="stylesheet" href="book.css"/></head>
+<body>{body}</body></html>
+"""
+CONTAINER = """<?xml version="1.0"?>
+<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>
+<rootfile full-path="book/package.opf" media-type="application/oebps-package+xml"/>
+</rootfiles></container>
+"""
+PACKAGE = """<?xml version="1.0" encoding="utf-8"?>
+<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="id" xml:lang="en">
+<metadata xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:identifier id="id">urn:uuid:{uuid}</dc:identifier>
+<dc:title>{title}</dc:title><dc:language>en</dc:language><dc:creator>{author}</dc:creator>
+<dc:date>{day}</dc:date><dc:rights>Prose and figures: CC BY 4.0. Code: MIT license.</dc:rights>
+<meta property="dcterms:modified">{date}</meta>
+<meta property="schema:accessMode">textual</meta><meta property="schema:accessMode">visual</meta>
+<meta property="schema:accessModeSufficient">textual</meta>
+<meta property="schema:accessibilityFeature">alternativeText</meta>
+<meta property="schema:accessibilityFeature">MathML</meta>
+<meta property="schema:accessibilityFeature">tableOfContents</meta>
+<meta property="schema:accessibilityHazard">none</meta>
+</metadata>
+<manifest>{items}</manifest>
+<spine>{spine}</spine>
+</package>
+"""
+MEDIA = {
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".css": "text/css",
+    ".xhtml": "application/xhtml+xml",
+}
+
+
+def write_epub(page) -> None:
+    """A file for each page, their pictures, and a table of contents."""
+    chapters = page.evaluate(AS_XHTML)
+    files, listed, pictures = {}, [], {"../html/_static/logo.svg"}
+    for chapter in chapters:
+        body = re.sub(
+            r'src="(\.\./html/[^"]+)"', lambda m: f'src="{Path(m[1]).name}"', chapter["xhtml"]
+        )
+        pictures |= set(re.findall(r'src="(\.\./html/[^"]+)"', chapter["xhtml"]))
+        body = re.sub(
+            r'href="#([^"]+)"', lambda m: f'href="{m[1].split("--")[0]}.xhtml#{m[1]}"', body
+        )
+        name, title = f"{chapter['id']}.xhtml", html.escape(chapter["title"])
+        files[name] = XHTML.format(title=title, body=body)
+        below = "".join(
+            f'<li><a href="{name}#{label}">{html.escape(text)}</a></li>'
+            for label, text in chapter["headings"]
+        )
+        listed.append(f'<li><a href="{name}">{title}</a>{below and f"<ol>{below}</ol>"}</li>')
+    nav = f'<nav epub:type="toc" id="toc"><h1>Contents</h1><ol>{"".join(listed)}</ol></nav>'
+    files = {"nav.xhtml": XHTML.format(title="Contents", body=nav), **files}
+    pygments = (PAGES / "_static/pygments.css").read_text(encoding="utf-8")
+    light = "\n".join(line for line in pygments.splitlines() if 'theme="dark"' not in line)
+    light = light.replace('html[data-theme="light"] ', "")
+    files["book.css"] = light + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    data = {name: text.encode() for name, text in files.items()}
+    data |= {Path(address).name: (OUT / address).read_bytes() for address in pictures}
+    with zipfile.ZipFile(OUT / f"{NAME}.epub", "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
+        book.writestr("META-INF/container.xml", CONTAINER)
+        book.writestr("book/package.opf", package(files, data))
+        for name, content in data.items():
+            book.writestr(f"book/{name}", content)
+
+
+def package(files: dict, data: dict) -> str:
+    """What the EPUB holds and in which order it is read."""
+    items, spine = [], []
+    for number, name in enumerate(data):
+        properties = ["nav"] if name == "nav.xhtml" else []
+        properties += ["mathml"] if "<math" in files.get(name, "") else []
+        properties += ["svg"] if "<svg" in files.get(name, "") else []
+        properties += ["cover-image"] if name == "logo.svg" else []
+        extra = f' properties="{" ".join(properties)}"' if properties else ""
+        media = MEDIA[Path(name).suffix]
+        items.append(f'<item id="i{number}" href="{name}" media-type="{media}"{extra}/>')
+        if name.endswith(".xhtml"):
+            spine.append(f'<itemref idref="i{number}"/>')
+    return PACKAGE.format(
+        uuid=uuid.uuid5(uuid.NAMESPACE_URL, f"{NAME}-{PROJECT['version']}"),
+        title=CONFIG["title"],
+        author=CONFIG["author"],
+        day=DATE[:10],
+        date=DATE,
+        items="".join(items),
+        spine="".join(spine),
+    )
+
+
+def main() -> None:
+    """Let Chromium set the formulas of the whole book, and write it."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"))
+        chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium)
         page = browser.new_page()
-        page.set_default_timeout(600_000)
+        page.set_default_timeout(900_000)
         page.goto(one_page().as_uri())
         page.evaluate("MathJax.startup.promise.then(() => 1)")
-        page.evaluate(
-            "document.querySelectorAll('details').forEach((fold) => { fold.open = true; })"
-        )
-        write_pdf(page)
+        page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
+        for kind in sys.argv[1:]:
+            {"pdf": write_pdf, "epub": write_epub}[kind](page)
+            print(OUT / f"{NAME}.{kind}", flush=True)
         browser.close()
+
+
+if __name__ == "__main__":
+    main()

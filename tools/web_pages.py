@@ -154,6 +154,10 @@ MENDS = [
         r'(getItem\("theme"\) \|\| )""',
         r'\1(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
     ),
+    # Names that differ from what is seen, which readers who speak to their computer say.
+    (r'(<button class="[^"]*search-button-field[^>]*?)\s+aria-label="Search"', r"\1"),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r'role="doc-biblioentry"', 'role="listitem"'),  # deprecated, and no item of its list
     (r'\s*<meta name="viewport" content="width=device-width, initial-scale=1" ?/>', ""),
 ]
 
