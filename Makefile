@@ -73,6 +73,7 @@ endif
 
 pdf epub: pages  ## write the book into one file, in _build/book
 	$(BIN)/python tools/one_file.py $@
+	@if [ $@ = epub ] && command -v epubcheck > /dev/null; then epubcheck _build/book/*.epub; fi
 
 notebooks: install  ## execute the chapters in place, so that their outputs can be committed
 	@$(EXECUTE) --in-place $(CHAPTERS)
