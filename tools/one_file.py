@@ -4,6 +4,7 @@ Chromium, through Playwright, sets the formulas and prints; the PDF has bookmark
 numbers and text that can be selected, the EPUB formulas as MathML.
 """
 
+import base64
 import html
 import os
 import re
@@ -27,7 +28,11 @@ NAME = "restricted-boltzmann-machines"
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DATE = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((PAGES / "index.html").stat().st_mtime))
-NOT_IN_BOOKS = "script, link, .headerlink, .prev-next-footer, .toctree-wrapper, .sd-grid, button"
+# Also left out: doors and map of the first page, and folded code, which only draws.
+NOT_IN_BOOKS = (
+    "script, link, button, .headerlink, .sd-container-fluid, #map, details.hide > summary"
+)
+FOLDED_CODE = "details.hide.above-input"
 
 
 # --- One page of all pages ---
@@ -50,13 +55,18 @@ def chapter(page: str, known: set[str]):
     path = PAGES / f"{page}.html"
     soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
     section = soup.select_one("article.bd-article section, article.bd-article")
-    for node in section.select(NOT_IN_BOOKS):
+    for node in section.select(f"{NOT_IN_BOOKS}, {FOLDED_CODE}"):
         node.decompose()
     for link in section.select("a.large"):
         link.unwrap()
     for node in section.select("[id]"):
         node["id"] = anchor(page, node["id"])
     for node in section.select("[src]"):
+        if node["src"].startswith("data:image/png;base64,"):
+            picture = base64.b64decode(node["src"].partition(",")[2])
+            node["src"] = f"{anchor(page)}-{len(picture)}.png"
+            (OUT / node["src"]).write_bytes(picture)
+            continue
         target = (path.parent / node["src"]).resolve()
         node["src"] = f"../html/{target.relative_to(PAGES)}"
     for link in section.select("a[href]"):
@@ -77,6 +87,7 @@ def chapter(page: str, known: set[str]):
 def one_page() -> Path:
     """Write all pages as one, with cover and contents."""
     known = {page for _, pages in contents() for page in pages}
+    OUT.mkdir(exist_ok=True)
     body, listed = [], []
     for part, pages in contents():
         listed.append(f"<li class='part'>{part}</li>" if part else "")
@@ -89,7 +100,8 @@ def one_page() -> Path:
         f'<section id="cover"><img src="../html/_static/logo.svg" alt="">'
         f"<p class='title'>{CONFIG['title']}</p><p>{CONFIG['author']}</p>"
         f"<p>Version {PROJECT['version']}, {DATE[:10]}</p>"
-        "<p>Prose and figures: CC BY 4.0. Code: MIT license.</p></section>"
+        "<p>Prose and figures: CC BY 4.0. Code: MIT license.</p>"
+        "<p>Code that only draws is left out; the notebooks have it.</p></section>"
     )
     text = (
         f'<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
@@ -102,7 +114,6 @@ def one_page() -> Path:
         f'<nav id="contents"><p class="title">Contents</p><ol>{"".join(listed)}</ol></nav>'
         f"{''.join(body)}</body></html>"
     )
-    OUT.mkdir(exist_ok=True)
     path = OUT / "book.html"
     path.write_text(text, encoding="utf-8")
     return path
@@ -208,10 +219,9 @@ def write_epub(page) -> None:
     chapters = page.evaluate(AS_XHTML)
     files, listed, pictures = {}, [], {"../html/_static/logo.svg"}
     for chapter in chapters:
-        body = re.sub(
-            r'src="(\.\./html/[^"]+)"', lambda m: f'src="{Path(m[1]).name}"', chapter["xhtml"]
-        )
-        pictures |= set(re.findall(r'src="(\.\./html/[^"]+)"', chapter["xhtml"]))
+        addresses = re.findall(r'\bsrc="([^"]+)"', chapter["xhtml"])
+        pictures |= set(addresses)
+        body = re.sub(r'\bsrc="([^"]*/)', 'src="', chapter["xhtml"])
         body = re.sub(
             r'href="#([^"]+)"', lambda m: f'href="{m[1].split("--")[0]}.xhtml#{m[1]}"', body
         )
