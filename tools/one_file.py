@@ -169,13 +169,17 @@ AS_XHTML = """() => {
   for (const node of document.querySelectorAll(".chapter *"))
     for (const { name } of [...node.attributes])
       if (unwanted.includes(name) || name.startsWith("data-")) node.removeAttribute(name);
-  return [...document.querySelectorAll(".chapter")].map((section) => ({
+  const pictures = [...document.images].map((image) => image.getAttribute("src"));
+  for (const image of document.images)
+    image.setAttribute("src", image.getAttribute("src").split("/").at(-1));
+  const chapters = [...document.querySelectorAll(".chapter")].map((section) => ({
     id: section.id,
     title: section.querySelector("h1").textContent,
     xhtml: new XMLSerializer().serializeToString(section),
     headings: [...section.querySelectorAll("section > h2")].map((heading) => (
       [heading.parentElement.id, heading.textContent])),
   }));
+  return { chapters, pictures };
 }"""
 XHTML = """<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE html>
@@ -216,14 +220,13 @@ MEDIA = {
 
 def write_epub(page) -> None:
     """A file for each page, their pictures, and a table of contents."""
-    chapters = page.evaluate(AS_XHTML)
-    files, listed, pictures = {}, [], {"../html/_static/logo.svg"}
-    for chapter in chapters:
-        addresses = re.findall(r'\bsrc="([^"]+)"', chapter["xhtml"])
-        pictures |= set(addresses)
-        body = re.sub(r'\bsrc="([^"]*/)', 'src="', chapter["xhtml"])
+    got = page.evaluate(AS_XHTML)
+    files, listed = {}, []
+    for chapter in got["chapters"]:
         body = re.sub(
-            r'href="#([^"]+)"', lambda m: f'href="{m[1].split("--")[0]}.xhtml#{m[1]}"', body
+            r'href="#([^"]+)"',
+            lambda link: f'href="{link[1].split("--")[0]}.xhtml#{link[1]}"',
+            chapter["xhtml"],
         )
         name, title = f"{chapter['id']}.xhtml", html.escape(chapter["title"])
         files[name] = XHTML.format(title=title, body=body)
@@ -239,7 +242,7 @@ def write_epub(page) -> None:
     light = light.replace('html[data-theme="light"] ', "")
     files["book.css"] = light + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
     data = {name: text.encode() for name, text in files.items()}
-    data |= {Path(address).name: (OUT / address).read_bytes() for address in pictures}
+    data |= {Path(address).name: (OUT / address).read_bytes() for address in got["pictures"]}
     with zipfile.ZipFile(OUT / f"{NAME}.epub", "w", zipfile.ZIP_DEFLATED) as book:
         book.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
         book.writestr("META-INF/container.xml", CONTAINER)
