@@ -11,6 +11,7 @@ IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
 EXECUTE := $(BIN)/python tools/execute.py
 export CHROMIUM ?= $(shell command -v chromium google-chrome | head -n 1)
+EPUBCHECK := /usr/share/java/epubcheck.jar
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # TensorFlow's C++ code logs these lines whatever that level.
@@ -73,7 +74,7 @@ endif
 
 pdf epub: pages  ## write the book into one file, in _build/book
 	$(BIN)/python tools/one_file.py $@
-	@if [ $@ = epub ] && command -v epubcheck > /dev/null; then epubcheck _build/book/*.epub; fi
+	@if [ $@ = epub ] && [ -e $(EPUBCHECK) ]; then java -jar $(EPUBCHECK) _build/book/*.epub; fi
 
 notebooks: install  ## execute the chapters in place, so that their outputs can be committed
 	@$(EXECUTE) --in-place $(CHAPTERS)

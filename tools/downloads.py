@@ -133,7 +133,7 @@ def references(text: str, labels: Labels) -> str:
     cited = ",".join(re.findall(r"\{cite:\w\}`([^`]+)`", text)).split(",")
     keys = sorted({key.strip() for key in cited} - {""})
     entries = Style().format_entries([labels.bibliography.entries[key] for key in keys])
-    lines = sorted(entry.text.render_as("text") for entry in entries)
+    lines = sorted(entry.text.render_as("text").replace("\\url ", "") for entry in entries)
     return "## References\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
 
 

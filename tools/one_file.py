@@ -240,7 +240,8 @@ def write_epub(page) -> None:
     pygments = (PAGES / "_static/pygments.css").read_text(encoding="utf-8")
     light = "\n".join(line for line in pygments.splitlines() if 'theme="dark"' not in line)
     light = light.replace('html[data-theme="light"] ', "")
-    files["book.css"] = light + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    ours = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    files["book.css"] = light + re.sub(r"^@page.*?^}$", "", ours, flags=re.MULTILINE | re.DOTALL)
     data = {name: text.encode() for name, text in files.items()}
     data |= {Path(address).name: (OUT / address).read_bytes() for address in got["pictures"]}
     with zipfile.ZipFile(OUT / f"{NAME}.epub", "w", zipfile.ZIP_DEFLATED) as book:
