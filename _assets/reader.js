@@ -25,6 +25,22 @@ document.addEventListener("DOMContentLoaded", () => {
       else target.removeAttribute("tabindex");
     }
   });
-  const wide = ".bd-article :is(pre, .cell_output, div.math, .pst-scrollable-table-container)";
-  document.querySelectorAll(wide).forEach((block) => sized.observe(block));
+  const watch = (blocks) => document.querySelectorAll(blocks).forEach((block) => sized.observe(block));
+  watch(".bd-article :is(pre, .cell_output, .pst-scrollable-table-container)");
+
+  // A formula that is wider than the screen is set smaller, down to two thirds; then it scrolls.
+  const fit = (formula) => {
+    const box = formula.matches("[display]") ? formula : formula.closest("p, li, dd, figcaption");
+    if (!box || formula.closest("table")) return;
+    formula.style.fontSize = formula.dataset.size ??= formula.style.fontSize;
+    const scale = (0.99 * box.clientWidth) / formula.scrollWidth;
+    if (scale < 0.99) formula.style.fontSize = `calc(${formula.dataset.size} * ${Math.max(scale, 0.66)})`;
+  };
+  const fitted = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    target.querySelectorAll("mjx-container").forEach(fit);
+  }));
+  window.MathJax?.startup?.promise.then(() => {
+    watch("mjx-container[display]");
+    document.querySelectorAll(".bd-article :is(div.math, p:has(mjx-container))").forEach((box) => fitted.observe(box));
+  });
 });
