@@ -30,9 +30,11 @@ BACKENDS = ["tensorflow", "jax"]
 
 # Differences that are meant: pattern of a row's name → the reason, printed beside what differs.
 MOVED = "chains and offsets lie elsewhere in the file, and come in another order"
-UNREADABLE = "of the first version's files that of a centered WakeSleep cannot be read any more"
+UNREADABLE = "a file that the first version saved with centered offsets cannot be read any more"
 DELIBERATE: dict[str, str] = {
     "saved centered PCD: places and contents": MOVED,
+    "saved centered PCD: *, old file": UNREADABLE,
+    "saved centered PCD: raises": UNREADABLE,
     "saved wake-sleep: places and contents": MOVED,
     "saved wake-sleep: *, old file": UNREADABLE,
     "saved wake-sleep: raises": UNREADABLE,

@@ -1,7 +1,4 @@
-"""The numbers that `compare_commits.py` compares: what one commit of the package computes.
-
-It asks for public names alone, so that one probe fits commits whose modules differ.
-"""
+"""What `compare_commits.py` compares: numbers of one commit, asked for by public names alone."""
 
 import contextlib
 import functools
@@ -20,6 +17,7 @@ import numpy as np
 from keras import ops
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
+OFFSETS = "visible_offset", "hidden_offset"
 
 
 class PublicNames:
@@ -66,11 +64,11 @@ def layers_of(model):
 
 def state(model):
     """What a model holds besides layers: chains, offsets, variables of the optimizer."""
-    names = ["chains", "visible_offset", "hidden_offset"]
-    found = {name: getattr(model, name, None) for name in names}
+    found = {name: getattr(model, name, None) for name in ("chains", *OFFSETS)}
     if getattr(model, "offsets", ()):  # the offsets' name since they moved
-        found["visible_offset"], found["hidden_offset"] = model.offsets[:2]
-    found["optimizer"] = list(getattr(getattr(model, "optimizer", None), "variables", []))
+        found |= dict(zip(OFFSETS, model.offsets))
+    slots = map(np.asarray, getattr(getattr(model, "optimizer", None), "variables", []))
+    found["optimizer"] = sorted(slots, key=lambda a: (a.shape, a.tobytes()))
     return {name: value for name, value in found.items() if value is not None}
 
 
