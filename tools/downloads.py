@@ -98,7 +98,7 @@ def plain(text: str, page: str, labels: Labels) -> str:
 
     text = re.sub(r"^\(([\w-]+)\)=\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^</?(?:div|link|script)\b.*\n?", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\(\.\./_assets/([\w/.]+\.svg)\)", embed, text)
+    text = re.sub(r"\((?:\.\./)?_assets/([\w/.]+\.svg)\)", embed, text)
     text = re.sub(r"\{([\w:]+)\}`([^`]+)`", resolve, text)
     text = re.sub(
         r"^\$\$\n(.*?)\n\$\$ \(([\w-]+)\)$",
