@@ -176,7 +176,7 @@ class Categorical:
 
 @unit_type
 class Gaussian:
-    """Real x of variance 1, p(x) = N(x; l, 1): data are to be standardized.
+    """Real x, p(x) = N(x; l, 1): data are to be scaled to a noise of 1, not to a spread of 1.
 
     Source: Welling, Rosen-Zvi & Hinton, Exponential family harmoniums (2005).
     """
