@@ -267,7 +267,7 @@ class TemperedChains(keras.layers.Layer):
 
     @property
     def barrier(self) -> float:
-        """Λ, the sum of all rates of refusal: how far apart the two ends of the ladder are."""
+        """The sum Λ of all rates of refusal, which says how far apart the ladder's ends are."""
         return float(np.sum(np.asarray(self.replicas.rejections)))
 
     @property
