@@ -31,7 +31,7 @@ BISECTIONS = 40
 class ReLU:
     """Real x of at least 0 with p(x) ∝ exp(-(x - l)²/2): N(l, 1), cut off below 0.
 
-    Far above 0 the mean is l, that of a Gaussian unit; far below it is 1/|l|.
+    Far above 0 the mean is l, that of a Gaussian unit; far below it is -1/l.
 
     Source: Tubiana & Monasson, Emergence of compositional representations in restricted Boltzmann
     machines (2017). The units of Nair & Hinton (2010), max(0, N(l, σ(l))), have no energy.

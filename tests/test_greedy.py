@@ -266,7 +266,7 @@ def test_validation_reports_on_every_layer_and_changes_nothing():
         (np.full((3, 4), np.nan), [RBM(2), RBM(2)], None, "must lie in"),
         (np.ones((3, 4)), [RBM(2), RBM(2)], np.zeros(3, int), "are for a LabeledRBM"),
         (np.ones((3, 4)), [RBM(2), LabeledRBM(2)], None, "are for a LabeledRBM"),
-        (np.ones((3, 4)), [RBM(2), LabeledRBM(2)], np.zeros(2, int), "one label for each"),
+        (np.ones((3, 4)), [RBM(2), LabeledRBM(2)], np.zeros(2, int), "one number for each"),
         (np.ones((3, 4)), [RBM(2)], None, "at least two"),
         (np.ones((3, 4)), [RBM(2), RBM(2, number_visible_units=3)], None, "as many visible"),
     ],
