@@ -41,16 +41,16 @@ book: install  ## execute every chapter and build the pages into _build/html
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) $(WITHOUT_LOGS)
 
-test: lint unit chapters browser  ## run every check
+test: lint unit chapters pages  ## run every check but those in a browser
 
 lint: install  ## check the style of code and notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX
+unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX, too, but for slow ones
 	@echo "Testing the package; a dot is a test:"
 	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 --ignore tests/test_browser.py
-	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
+	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) -m "not slow" --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
 	$(BIN)/coverage report
 
 chapters: install  ## execute every chapter and compare what its claims print
