@@ -8,57 +8,32 @@ import functools
 import itertools
 
 import jax
+import keras
 import numpy as np
 from jax import lax
 
 
-def batches_of_rows(examples: int, batch_size: int, shuffle):
-    """Yield the row numbers of each batch, pass after pass, in the order that Keras gives arrays.
+def blocks_of_rows(examples: int, batch_size: int, shuffle: bool, updates: int):
+    """Yield the row numbers of one pass: tuples of one or two arrays, for up to `updates` updates.
 
-    NumPy's global generator draws it, anew for each pass, as in Keras.
+    The first is (updates, batch), the second the short last batch, (1, rest). NumPy's global
+    generator draws the order when the first block is asked for, as Keras does for arrays.
     """
-    while True:
-        rows = np.arange(examples)
-        if shuffle:
-            rows = np.random.permutation(examples)  # noqa: NPY002
-        for start in range(0, examples, batch_size):
-            yield rows[start : start + batch_size].astype("int32")
-
-
-def blocks_of_rows(examples: int, batch_size: int, shuffle, updates: int):
-    """Yield what Keras takes for batches: tuples of one or two arrays of row numbers.
-
-    The first is (updates, batch), at most `updates` updates of one pass, the second the short last
-    batch, (1, rest).
-    """
-    batches = batches_of_rows(examples, batch_size, shuffle)
-    while True:
-        left = -(-examples // batch_size)
-        while left:
-            block = list(itertools.islice(batches, min(updates, left)))
-            left -= len(block)
-            yield tuple(np.stack(list(group)) for _, group in itertools.groupby(block, len))
-
-
-def arranged(data, batch_size: int, shuffle, updates: int, device=None):
-    """What Keras iterates over, and what a `block_function` gathers from: → (blocks, data).
-
-    `data`, a tuple of arrays, goes to the device if it takes at most half of its memory, and the
-    blocks hold row numbers. If it takes more they hold the rows themselves, and `data` is `None`.
-    """
-    device = jax.local_devices()[0] if device is None else device
-    memory = (device.memory_stats() or {}).get("bytes_limit", np.inf)  # a CPU has none of its own
-    rows = blocks_of_rows(len(data[0]), batch_size, shuffle, updates)
-    if 2 * sum(array.nbytes for array in data) <= memory:
-        return rows, jax.tree.map(jax.numpy.asarray, data)
-    return (jax.tree.map(lambda rows: tuple(a[rows] for a in data), block) for block in rows), None
+    rows = np.arange(examples)
+    if shuffle:
+        rows = np.random.permutation(examples)  # noqa: NPY002
+    starts = range(0, examples, batch_size)
+    batches = [rows[start : start + batch_size].astype("int32") for start in starts]
+    for first in range(0, len(batches), updates):
+        alike = itertools.groupby(batches[first : first + updates], len)
+        yield tuple(np.stack(list(group)) for _, group in alike)
 
 
 def block_function(train_step):
-    """A train function for Keras that makes the updates of a block in one compiled call.
+    """The updates of a block in one compiled call: (state, data, block) → (logs, state).
 
-    `train_step(state, data)` is that of a Keras model on JAX. → function `run(data)`, which gives
-    the train function for examples that lie on the device, or, with `None`, for `gathered` blocks.
+    `train_step(state, data)` is that of a Keras model on JAX. `data` are all examples, of which
+    `block` has row numbers; or `None`, and `block` has the examples themselves.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -72,12 +47,44 @@ def block_function(train_step):
         state, logs = lax.scan(update, state, block)
         return jax.tree.map(lambda values: values[-1], logs), state
 
-    def on(data):
+    return updates
+
+
+class Blocks(keras.callbacks.Callback):
+    """The blocks of an epoch, which begin anew with it, and the train function that takes them.
+
+    `data`, a tuple of arrays, are copied to the device if they take at most half of the memory that
+    is free there. Else each block is copied when its turn comes.
+    """
+
+    def __init__(self, data, batch_size: int, shuffle: bool, device=None):
+        super().__init__()
+        device = jax.local_devices()[0] if device is None else device
+        memory = device.memory_stats() or {}  # a CPU has none of its own
+        free = memory.get("bytes_limit", np.inf) - memory.get("bytes_in_use", 0)
+        fits = 2 * sum(array.nbytes for array in data) <= free
+        self.host, self.held = data, jax.tree.map(jax.numpy.array, data) if fits else None
+        self.batch_size, self.shuffle = batch_size, shuffle
+
+    def on_epoch_begin(self, epoch, logs=None):
+        updates = self.model.steps_per_execution
+        self.blocks = blocks_of_rows(len(self.host[0]), self.batch_size, self.shuffle, updates)
+
+    def tokens(self):
+        """What Keras iterates over instead, so that it asks for nothing before its turn."""
+        while True:
+            yield (np.zeros(1, "float32"),)
+
+    def train_function(self, updates):
+        """The function by which Keras trains on the next block; `updates` is a `block_function`."""
+
         def run(state, iterator):
-            for block in next(iterator):
-                logs, state = updates(state, data, block)
+            next(iterator)
+            for block in next(self.blocks):
+                if self.held is None:
+                    block = tuple(array[block] for array in self.host)
+                logs, state = updates(state, self.held, block)
             return logs, state
 
+        run.in_blocks = True
         return run
-
-    return on

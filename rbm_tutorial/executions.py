@@ -12,15 +12,20 @@ COMPILED = "steps_per_execution", "train_function", "test_function", "predict_fu
 
 
 @contextlib.contextmanager
-def trained_by(model, function):
-    """Let Keras train by another train function for a while, if there is one."""
+def trained_by(model, function=None):
+    """Let Keras train by another train function for a while; if that is `None`, by its own.
+
+    So a callback may train, too, while the model trains in blocks.
+    """
     before = model.train_function
-    if function is not None:
-        model.train_function = function
+    if function is None and not getattr(before, "in_blocks", False):
+        yield
+        return
+    model.train_function = function
     try:
         yield
     finally:
-        if model.train_function is function:
+        if function is None or model.train_function is function:
             model.train_function = before
 
 

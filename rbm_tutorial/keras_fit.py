@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import BACKEND, distributed, several_workers
-from rbm_tutorial.checks import check_examples, check_matrix
+from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
     check_batch,
     check_devices_divide,
@@ -88,10 +88,11 @@ class FastFit(keras.Model):
 
         An array is shuffled by the global seed, that of `keras.utils.set_random_seed`. An example
         of `sample_weight` 2 counts as two. What goes wrong leaves the weights of the last update,
-        on JAX of the last epoch.
+        on JAX of the last epoch. An array is copied first: changing it later changes nothing.
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
         size = given.get("batch_size") or 32
+        check_count("batch_size", size)
         check_devices_divide(given["x"], size)
         if given.get("validation_data") is not None:
             held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
@@ -246,33 +247,31 @@ class FastFit(keras.Model):
         given = self._checked(given)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
-        with self._weights_kept():
+        with self._weights_kept(), trained_by(self):
             return method(**given)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Trace no batch to make weights, as Keras does: `_ready` made them, of real examples."""
 
     def _batched(self, given):
-        """The arguments with what Keras trains on fastest, and the function for it, if not its own.
-
-        That is a pipeline for an array on TensorFlow, blocks of row numbers for arrays on JAX, and
-        a pipeline without autotuning for one that is given.
-        """
+        """The arguments, an array as pipeline or `Blocks`, and the train function for these."""
         x, shuffle = given.get("x"), given.get("shuffle", True)
         known = BATCHING | VALIDATION | ({*EXAMPLES} if BACKEND == "jax" else set())
         plain = isinstance(x, np.ndarray) and isinstance(shuffle, bool) and given.keys() <= known
         if not plain or self.distributed or (BACKEND == "jax" and not self._compiles_blocks()):
             return {**given, "x": without_autotuning(x)}, None
-        size = 32 if given.get("batch_size") is None else given["batch_size"]
+        size = given.get("batch_size") or 32
         rest = {name: value for name, value in given.items() if name not in EXAMPLES}
-        rest = {"validation_batch_size": size, **rest, "batch_size": None, "shuffle": False}
+        rest["validation_batch_size"] = given.get("validation_batch_size") or size
+        rest |= {"batch_size": None, "shuffle": False}
         if BACKEND == "tensorflow":
             return {**rest, "x": shuffled_batches(x, size, shuffle)}, None
         self.block_function = self.block_function or blocks.block_function(self.train_step)
         data = tuple(given[name] for name in EXAMPLES if name in given)
-        x, data = blocks.arranged(data, size, shuffle, self.steps_per_execution)
-        rest["steps_per_epoch"] = -(-len(given["x"]) // size)
-        return {**rest, "x": x}, self.block_function(data)
+        in_blocks = blocks.Blocks(data, size, shuffle)
+        rest["callbacks"].append(in_blocks)
+        rest["steps_per_epoch"] = -(-len(x) // size)
+        return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)
 
     def _compiles_blocks(self):
         compiled = self.jit_compile and not self.run_eagerly

@@ -13,7 +13,7 @@ from jax import lax
 
 ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY = np.uint32(0x1BD11BDA)
-DRAWS = np.uint32(0xFFFFFFFF)  # second word of the counter; what JAX derives keys from has others
+DRAWS = np.uint32(0xFFFFFFFF)  # a word of the counter; JAX derives keys from small numbers there
 
 
 def threefry_2x32(key, counter):

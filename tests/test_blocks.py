@@ -1,6 +1,6 @@
 """Blocks of updates on JAX: what Keras iterates over, and one compiled call for many updates."""
 
-import itertools
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,16 +16,6 @@ if BACKEND == "jax":
     from rbm_tutorial import blocks
 
 pytestmark = only_jax
-
-
-def one_pass(*args):
-    """The blocks of one pass over 10 examples, from the endless ones."""
-    made = blocks.blocks_of_rows(10, *args)
-    taken, seen = [], 0
-    while seen < 10:
-        taken.append(next(made))
-        seen += sum(rows.size for rows in taken[-1])
-    return taken
 
 
 @pytest.mark.parametrize(
@@ -44,46 +34,31 @@ def one_pass(*args):
 def test_a_block_holds_at_most_so_many_updates_and_the_short_batch_is_its_second_part(
     batch_size, updates, shapes
 ):
-    taken = one_pass(batch_size, False, updates)
+    taken = list(blocks.blocks_of_rows(10, batch_size, False, updates))
     assert [[rows.shape for rows in block] for block in taken] == shapes
     rows = np.concatenate([rows.ravel() for block in taken for rows in block])
     np.testing.assert_array_equal(rows, np.arange(10))
     assert all(rows.dtype == "int32" for block in taken for rows in block)
 
 
-def test_a_shuffled_pass_has_each_row_once_and_the_next_one_another_order():
-    """The order is the one in which Keras gives arrays: NumPy's global generator draws it."""
+def test_a_shuffled_pass_has_each_row_once_in_an_order_drawn_when_it_begins():
+    """It is the order in which Keras gives arrays: NumPy's global generator draws it."""
+    rows = blocks.blocks_of_rows(10, 5, True, 2)
     np.random.seed(0)  # noqa: NPY002
-    made = blocks.blocks_of_rows(10, 5, True, 2)
-    first, second = (np.ravel(next(made)[0]) for _ in range(2))
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert list(first) != list(second)
+    (order,) = next(rows)
     np.random.seed(0)  # noqa: NPY002
-    np.testing.assert_array_equal(first, np.random.permutation(10))  # noqa: NPY002
+    np.testing.assert_array_equal(np.ravel(order), np.random.permutation(10))  # noqa: NPY002
+    assert sorted(np.ravel(order)) == list(range(10))
 
 
 class Device:
-    """A JAX device with so many bytes of memory."""
+    """A JAX device with so many bytes of memory, of which 100 are in use."""
 
     def __init__(self, memory):
         self.memory = memory
 
     def memory_stats(self):
-        return None if self.memory is None else {"bytes_limit": self.memory}
-
-
-@pytest.mark.parametrize(("memory", "held"), [(None, True), (2400, True), (2399, False)])
-def test_examples_lie_on_the_device_unless_they_take_more_than_half_of_its_memory(memory, held):
-    data = np.arange(200.0, dtype="float32").reshape(20, 10), np.arange(100, dtype="float32")
-    rows, on_device = blocks.arranged(data, 10, False, 2, Device(memory))
-    (first,) = next(rows)
-    assert (on_device is not None) == held
-    if held:
-        assert all(isinstance(array, jax.Array) for array in on_device)
-        np.testing.assert_array_equal(first, np.arange(20).reshape(2, 10))
-    else:
-        np.testing.assert_array_equal(first[0], data[0].reshape(2, 10, 10))
-        np.testing.assert_array_equal(first[1], data[1][:20].reshape(2, 10))
+        return None if self.memory is None else {"bytes_limit": self.memory, "bytes_in_use": 100}
 
 
 def sums(state, data):
@@ -93,17 +68,21 @@ def sums(state, data):
     return {"mean": x.mean()}, (total + x.sum(axis=0), count + 1)
 
 
-@pytest.mark.parametrize("memory", [None, 0])
-def test_the_updates_of_a_block_come_one_after_another(memory):
-    data = (np.arange(20, dtype="float32").reshape(10, 2),)
-    rows, held = blocks.arranged(data, 4, False, 2, Device(memory))
-    run = blocks.block_function(sums)(held)
+@pytest.mark.parametrize(("memory", "held"), [(None, True), (260, True), (259, False)])
+def test_the_updates_of_a_block_come_one_after_another(memory, held):
+    """Examples lie on the device unless they take more than half of its free memory."""
+    data = (np.arange(20, dtype="float32").reshape(10, 2),)  # 80 bytes
+    in_blocks = blocks.Blocks(data, 4, False, Device(memory))
+    assert (in_blocks.held is not None) == held
+    in_blocks.set_model(SimpleNamespace(steps_per_execution=2))
+    in_blocks.on_epoch_begin(0)
+    run = in_blocks.train_function(blocks.block_function(sums))
     state = jax.numpy.zeros(2), jax.numpy.zeros((), "int32")
-    logs, state = run(state, itertools.islice(rows, 1))
+    logs, state = run(state, in_blocks.tokens())
     assert state[1] == 2
     np.testing.assert_array_equal(state[0], data[0][:8].sum(axis=0))
     assert logs["mean"] == data[0][4:8].mean()
-    logs, state = run(state, rows)
+    logs, state = run(state, in_blocks.tokens())
     assert state[1] == 3
     np.testing.assert_array_equal(state[0], data[0].sum(axis=0))
 
@@ -170,3 +149,44 @@ def test_what_a_block_compiles_is_kept(rbm):
     for _ in range(3):
         model.fit(EXAMPLES, batch_size=len(EXAMPLES) // 2, epochs=2, verbose=0)
     assert len(traces) == 1 + len(EXAMPLES) % 2
+
+
+def test_steps_of_validation_make_no_further_updates(rbm):
+    model, _ = fitted(rbm, batch_size=4, validation_data=EXAMPLES, validation_steps=2)
+    assert int(model.optimizer.iterations) == 3 * -(-len(EXAMPLES) // 4)
+
+
+def test_the_order_of_an_epoch_is_drawn_in_that_epoch(rbm):
+    """So a run that is seeded in each epoch may be resumed."""
+    seeded = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: np.random.seed(epoch)  # noqa: NPY002
+    )
+    whole, _ = fitted(rbm, batch_size=4, callbacks=[seeded])
+    keras.utils.set_random_seed(3)
+    halves = ContrastiveDivergence(copy_of(rbm), persistent_chains=6, centered=True)
+    halves.compile(keras.optimizers.SGD(0.2, momentum=0.5), steps_per_execution=3)
+    for first, last in [(0, 1), (1, 3)]:
+        halves.fit(EXAMPLES, batch_size=4, epochs=last, initial_epoch=first, verbose=0,
+                   callbacks=[seeded])  # fmt: skip
+    np.testing.assert_array_equal(halves.rbm.w_rec, whole.rbm.w_rec)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_callback_may_train_too(rbm):
+    """Its batches are no row numbers."""
+
+    def train(epoch, logs):
+        callback.model.train_on_batch(EXAMPLES[:4])
+        callback.model.fit(
+            (batch for batch in [(EXAMPLES[:4].astype("uint8"),)]), shuffle=False, verbose=0
+        )
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=train)
+    model, _ = fitted(rbm, batch_size=11, callbacks=[callback])
+    assert int(model.optimizer.iterations) == 3 * (2 + 1 + 1)
+
+
+@pytest.mark.parametrize("bad", [-1, 2.5, "4"])
+def test_a_size_of_a_batch_that_cannot_be_is_named(rbm, bad):
+    with pytest.raises(ValueError, match=r"`batch_size` must .*Received"):
+        fitted(rbm, batch_size=bad)
