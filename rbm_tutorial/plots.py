@@ -127,9 +127,12 @@ def film_strip(
 ) -> Axes:
     """A Gibbs chain (steps, chains, pixels): each chain a row, time from left to right.
 
-    `steps` are the numbers written above the columns; 0, 1, 2 … if `None`.
+    Pixels that are NaN, which stands for unknown, are left empty. `steps` are the numbers written
+    above the columns; 0, 1, 2 … if `None`.
     """
-    chain = _gray("chain", chain)
+    chain = real_array("chain", chain)
+    unknown = np.isnan(chain)
+    chain = _gray("chain", np.where(unknown, 0, chain))
     if chain.ndim != 3 or 0 in chain.shape:
         raise ValueError(
             f"`chain` must have shape (steps, chains, pixels). Received: {chain.shape}"
@@ -140,6 +143,9 @@ def film_strip(
             f"`steps` must hold a number for each of the {len(chain)} columns. Received: {steps!r}"
         )
     ax = _labeled_rows(chain.swapaxes(0, 1), [""] * chain.shape[1], image_shape, ax)
+    empty = _tile(unknown.swapaxes(0, 1).reshape(-1, chain.shape[2]), len(chain), image_shape) == 1
+    shown = np.ma.filled(ax.images[0].get_array(), np.nan)
+    ax.images[0].set_data(np.where(empty, np.nan, shown))
     width = ax.images[0].get_array().shape[1]
     ax.set_xticks((np.arange(len(chain)) + 0.5) * width / len(chain), [str(s) for s in steps])
     ax.xaxis.tick_top()

@@ -166,3 +166,12 @@ def test_style_reads_on_light_and_dark_pages(luminance):
     assert plt.rcParams["figure.facecolor"] == plt.rcParams["axes.facecolor"] == "none"
     assert contrast(plots.GRAY, luminance) >= 4.5  # text
     assert min(contrast(color, luminance) for color in plots.COLORS) >= 3  # marks
+
+
+def test_unknown_pixels_of_a_film_strip_stay_empty():
+    chain = np.array([[[0.0, np.nan, 1.0, 0.5]], [[0.0, 1.0, 1.0, 0.5]]])
+    shown = plots.film_strip(chain).images[0].get_array()
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown)[:2, :2], [[False, True], [False] * 2])
+    assert not np.ma.getmaskarray(shown)[:2, 3:5].any()
+    with pytest.raises(ValueError, match=r"`chain` must lie in \[0, 1\]"):
+        plots.film_strip(2 * chain)
