@@ -88,7 +88,7 @@ class FastFit(keras.Model):
 
         An array is shuffled by the global seed, that of `keras.utils.set_random_seed`. An example
         of `sample_weight` 2 counts as two. What goes wrong leaves the weights of the last update,
-        on JAX of the last epoch. An array is copied first: changing it later changes nothing.
+        on JAX of the last epoch. Arrays may be copied first: do not change them in callbacks.
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
         size = given.get("batch_size") or 32
