@@ -112,6 +112,14 @@ def replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync if BACKEND == "tensorflow" else 1
 
 
+def mean_over_replicas(x):
+    """Mean of a tensor over the replicas that train together; `x` itself without a strategy."""
+    if replicas() == 1:
+        return x
+    context = tf.distribute.get_replica_context()
+    return x if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, x)
+
+
 def distributed() -> bool:
     """Whether a `tf.distribute` strategy is in effect."""
     return BACKEND == "tensorflow" and tf.distribute.has_strategy()

@@ -148,6 +148,14 @@ def batches_of_images(data, labeled: bool):
     return data.map(alone)
 
 
+def shown_batch(x):
+    """What has the shape of a batch of what `examples` gave: → (batch, x), as `with_first`.
+
+    A `tf.data.Dataset`, which says of itself what its shape is, is not read.
+    """
+    return (keras.tree.flatten(x.element_spec)[0], x) if is_dataset(x) else with_first(x)
+
+
 def with_first(x):
     """The images of the first batch of what `examples` gave, and what gives all: → (first, x).
 

@@ -4,7 +4,6 @@ Nothing here knows what an RBM is. Each part names the behavior of Keras or of a
 answers, so that it can go when that does.
 """
 
-import contextlib
 import inspect
 
 import keras
@@ -19,12 +18,13 @@ from rbm_tutorial.examples import (
     checked_weights,
     examples,
     images,
+    shown_batch,
     with_first,
     without_placeholder,
 )
 from rbm_tutorial.executions import UPDATES_AN_EXECUTION, shorter_executions, trained_by
 from rbm_tutorial.pipelines import is_dataset, shuffled_batches, without_autotuning
-from rbm_tutorial.recovery import KeepState, RaiseOnNaN, written_whole
+from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, weights_kept, written_whole
 
 if BACKEND == "jax":
     from rbm_tutorial import blocks
@@ -43,12 +43,13 @@ class FastFit(keras.Model):
         width               number of visible units, `None` if the model does not know it yet
         check(x, y=None)    raises `ValueError` for values from which the model cannot learn
         start(x)            makes the weights, from the first batch of data (of an array: from all)
+        look(x)             makes them to be evaluated alone; if it sets `looked_at`, `fit` starts
         default_optimizer() for `compile` without one
         settings()          what a compiled update depends on beside its tensors
         labeled             whether it learns from labels
     """
 
-    labeled, width = False, None
+    labeled, width, looked_at = False, None, False
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -95,12 +96,7 @@ class FastFit(keras.Model):
         check_count("batch_size", size)
         check_devices_divide(given["x"], size)
         if given.get("validation_data") is not None:
-            held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
-            held_out = self._checked(dict(zip(["x", "y", "sample_weight"], held_out)))
-            check_devices_divide(held_out["x"], given.get("validation_batch_size") or size)
-            given["validation_data"] = keras.utils.pack_x_y_sample_weight(
-                held_out["x"], held_out.get("y"), held_out.get("sample_weight")
-            )
+            given = self._with_validation(given, given.get("validation_batch_size") or size)
         given = self._ready(given)
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         given["callbacks"] = [RaiseOnNaN(), *callbacks]
@@ -108,8 +104,9 @@ class FastFit(keras.Model):
         given, train_function = self._batched(given)
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         try:
-            keeping, stepping = self._weights_kept(), shorter_executions(self, *steps)
-            with keeping as keep, stepping, trained_by(self, train_function):
+            keeping, stepping = weights_kept(self), shorter_executions(self, *steps)
+            ending, training = only_data_end(callbacks), trained_by(self, train_function)
+            with keeping as keep, stepping, ending, training:
                 given["callbacks"] = [*given["callbacks"], *keep]
                 history = super().fit(**given)
         except StopIteration:  # Keras on JAX, for no data
@@ -124,7 +121,8 @@ class FastFit(keras.Model):
         own = given.pop("kwargs", {})  # `fit` passes a private one, and what it has checked
         given = given | own if own else self._ready(self._checked(given), learns=False)
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
-        with self._weights_kept(), shorter_executions(self, given.get("steps")):
+        ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
+        with weights_kept(self), shorter_executions(self, given.get("steps")), ending:
             result = super().evaluate(**given)
         check_examples("x", len(keras.tree.flatten(result)))
         if np.isnan(keras.tree.flatten(result)).any():
@@ -136,7 +134,8 @@ class FastFit(keras.Model):
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
         check_devices_divide(given["x"], given.get("batch_size") or 32)
-        with self._weights_kept(), shorter_executions(self, given.get("steps")):
+        ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
+        with weights_kept(self), shorter_executions(self, given.get("steps")), ending:
             result = super().predict(**given)
         if BACKEND == "jax" and np.isnan(result).any():
             raise ValueError("`x` must hold values that its units can have. Received others.")
@@ -155,7 +154,7 @@ class FastFit(keras.Model):
         check_batch(x)
         given = self._ready({"x": self._checked_images(x)}, learns=False)
         check_devices_divide(given["x"], len(given["x"]))
-        with self._weights_kept():
+        with weights_kept(self):
             return super().predict_on_batch(**given)
 
     def save(self, filepath, overwrite=True, **kwargs):
@@ -178,6 +177,8 @@ class FastFit(keras.Model):
         """Make the weights, by `build`."""
         self.build((None, *x.shape[1:]))
 
+    look = start
+
     def settings(self):
         return ()
 
@@ -194,6 +195,23 @@ class FastFit(keras.Model):
             return logs
         # Keras 3.15 averages the logs of several workers over their first axis: give them one.
         return {name: ops.reshape(value, (1,)) for name, value in logs.items()}
+
+    def _with_validation(self, given, size):
+        """The arguments of `fit`, once `validation_data` are known to be like what it trains on."""
+        width = self.width
+        if width is None:
+            batch, given["x"] = shown_batch(given["x"])
+            width = batch.shape[1]
+        held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
+        try:
+            held_out = self._checked(dict(zip(EXAMPLES, held_out)))
+            batch, held_out["x"] = shown_batch(held_out["x"])
+            check_matrix("x", batch, width)
+            check_devices_divide(held_out["x"], size)
+        except ValueError as error:
+            raise ValueError(f"Of `validation_data`: {error}") from error
+        held_out = keras.utils.pack_x_y_sample_weight(*(held_out.get(name) for name in EXAMPLES))
+        return {**given, "validation_data": held_out}
 
     def _checked(self, given):
         """The arguments of a method of Keras with x, y and weights as `examples` makes them."""
@@ -215,10 +233,9 @@ class FastFit(keras.Model):
 
     def _check(self, x, y=None):
         """Check what `examples` gave as far as it can be without reading a data set."""
-        if is_dataset(x):
-            check_matrix("x", keras.tree.flatten(x.element_spec)[0], self.width)
-        elif isinstance(x, np.ndarray):
-            check_matrix("x", x, self.width)
+        if is_dataset(x) or isinstance(x, np.ndarray):
+            check_matrix("x", shown_batch(x)[0], self.width)
+        if isinstance(x, np.ndarray):
             self.check(np.asarray(x, "float32"), y)
 
     def _reason_of_nan(self):
@@ -232,9 +249,10 @@ class FastFit(keras.Model):
 
     def _ready(self, given, learns=True):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
-        if not self.built:
+        if not self.built or (learns and self.looked_at):
             first, given["x"] = with_first(given["x"])
-            self.start(first) if learns else self.build((None, *first.shape[1:]))
+            self.start(first) if learns else self.look(first)
+            self.looked_at = self.looked_at and not learns
         if learns and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         if learns:
@@ -247,7 +265,7 @@ class FastFit(keras.Model):
         given = self._checked(given)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
-        with self._weights_kept(), trained_by(self):
+        with weights_kept(self), trained_by(self):
             return method(**given)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
@@ -298,21 +316,3 @@ class FastFit(keras.Model):
         self.train_function = self.test_function = self.block_function = None
         self.shortened = {}
         self.traced_with = self.settings()
-
-    @contextlib.contextmanager
-    def _weights_kept(self):
-        """Put back the state at the start, or of the last epoch, if anything goes wrong on JAX.
-
-        There Keras gives the memory of all variables to the running step. Gives the callbacks that
-        look after it.
-        """
-        if BACKEND != "jax":
-            yield []
-            return
-        kept = KeepState()
-        kept.look_at(self)
-        try:
-            yield [kept]
-        except BaseException:
-            kept.put_back()
-            raise

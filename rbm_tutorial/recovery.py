@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from rbm_tutorial.backend import BACKEND
+
 
 @contextlib.contextmanager
 def written_whole(path, overwrite: bool = True):
@@ -97,6 +99,60 @@ class KeepState(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.look_at(self.model)
+
+
+@contextlib.contextmanager
+def weights_kept(model):
+    """Put back the state at the start, or of the last epoch, if anything goes wrong on JAX.
+
+    There Keras gives the memory of all variables to the running step. Gives the callbacks that
+    look after it.
+    """
+    if BACKEND != "jax":
+        yield []
+        return
+    kept = KeepState()
+    kept.look_at(model)
+    try:
+        yield [kept]
+    except BaseException:
+        kept.put_back()
+        raise
+
+
+@contextlib.contextmanager
+def only_data_end(callbacks):
+    """Make a `RuntimeError` of a callback's `StopIteration`, as generators do (PEP 479).
+
+    Keras 3.15 takes it for the end of the data, and goes on.
+    """
+    hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
+    before = [(callback, dict(vars(callback))) for callback in callbacks]
+    for callback in callbacks:
+        for name in hooks:
+            hook = getattr(callback, name)
+            if getattr(hook, "__func__", None) is not getattr(keras.callbacks.Callback, name):
+                vars(callback)[name] = _without_stop_iteration(hook, name, callback)
+    try:
+        yield
+    finally:
+        for callback, attributes in before:
+            for name in hooks:
+                vars(callback).pop(name, None)
+            vars(callback).update({n: v for n, v in attributes.items() if n in hooks})
+
+
+def _without_stop_iteration(hook, name, callback):
+    def call(*args, **kwargs):
+        try:
+            return hook(*args, **kwargs)
+        except StopIteration as error:
+            raise RuntimeError(
+                "`callbacks` must not raise StopIteration: set `stop_training` of the model to end "
+                f"training. Received one from {name} of {type(callback).__name__}"
+            ) from error
+
+    return call
 
 
 class RaiseOnNaN(keras.callbacks.Callback):

@@ -6,9 +6,10 @@ The chapter on contrastive divergence derives the loss, that on training learns 
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import replicas
+from rbm_tutorial.backend import mean_over_replicas, replicas
 from rbm_tutorial.checks import check_tied
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import chosen_negatives
@@ -18,9 +19,14 @@ from rbm_tutorial.saving import with_objects
 OFFSET_MEMORY = 100  # batches
 
 
-def row_count(rows):
-    """Number of rows, at least 1: a replica under `tf.distribute` may get none of a short batch."""
-    return ops.cast(ops.maximum(ops.shape(rows)[0], 1), rows.dtype)
+def total_weight(rows, weights=None):
+    """Σ weights, or the number of rows; under `tf.distribute` the mean over all replicas.
+
+    Divided by it, sums over the rows of a replica average to the mean over the whole batch, however
+    that was divided: of a short one a replica may get nothing.
+    """
+    total = ops.shape(rows)[0] if weights is None else ops.sum(weights)
+    return mean_over_replicas(ops.cast(total, rows.dtype))
 
 
 def batch_mean(rows, weights=None):
@@ -30,16 +36,21 @@ def batch_mean(rows, weights=None):
     return ops.tensordot(shares(weights), rows, axes=1)
 
 
+def row_count(rows):
+    """Number of rows as a divisor: 1 if there are none."""
+    count = total_weight(rows)
+    return ops.where(count > 0, count, 1)
+
+
 def shares(weights):
     """Weights, (batch,), divided by their sum, unless that is 0."""
-    total = ops.sum(weights)
+    total = total_weight(weights, weights)
     return weights / ops.where(total > 0, total, 1)
 
 
 def anything(rows, weights=None):
     """1, or 0 if there is no row or none of a weight above 0."""
-    some = ops.shape(rows)[0] > 0 if weights is None else ops.sum(weights) > 0
-    return ops.cast(some, rows.dtype)
+    return ops.cast(total_weight(rows, weights) > 0, rows.dtype)
 
 
 def statistics(v, h, weights=None):
@@ -124,7 +135,7 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
     of_model = batch_mean(rbm.free_energy(v_k, logits_k), weights_k)
     difference = batch_mean(free_energy, weights) - of_model
     gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
-    if weights is not None or replicas() > 1:  # chains alone teach nothing
+    if weights is not None:  # chains alone teach nothing
         some = anything(x, weights)
         difference, gradient = some * difference, [some * d for d in gradient]
     if offsets:
@@ -154,7 +165,7 @@ def moved_offsets(offsets, x, h, weights=None):
     """Move the offsets to the mean over all batches so far, or over about the last hundred.
 
     → mean visible unit, (visible,), and mean hidden unit, (hidden,); after one batch its means. A
-    replica that got no examples of a short batch changes nothing.
+    batch of no weight changes nothing.
     """
     *means, batches = offsets
     some = ops.cast(anything(x, weights), batches.dtype)
@@ -196,7 +207,8 @@ class ContrastiveDivergence(FastFit):
 
     A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
     finds for the array, or for the first batch of a data set: from biases of 0, images that are
-    mostly bright kill the hidden units. A layer that was built starts as it is.
+    mostly bright kill the hidden units. A layer that was built starts as it is, unless it was built
+    by `evaluate` or `predict` and its visible biases are still 0.
 
     Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes and, in arrays,
     values outside [0, 1] (NaN included), before anything is learned. In data sets such values raise
@@ -230,10 +242,20 @@ class ContrastiveDivergence(FastFit):
     def width(self):
         return self.rbm.number_visible_units
 
+    @property
+    def adapts(self):
+        """Whether the layer waits for data: not built, or by an evaluation and untouched since."""
+        return not self.rbm.built or (self.looked_at and not np.any(self.rbm.vb))
+
+    def look(self, x):
+        self.looked_at = not self.rbm.built
+        super().look(x)
+
     def start(self, x):
-        if not self.rbm.built:
+        if self.adapts:
             self.rbm.adapt(x)
-        self.build((None, self.rbm.number_visible_units))
+        if not self.built:
+            self.build((None, self.rbm.number_visible_units))
 
     def build(self, input_shape):
         if not self.rbm.built:

@@ -50,7 +50,7 @@ class VarianceLearning(ContrastiveDivergence):
             )
 
     def start(self, x):
-        if self.rbm.built:
+        if not self.adapts:
             super().start(x)
             return
         x = ops.convert_to_tensor(real_array("x", x), "float32")

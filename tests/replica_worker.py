@@ -13,10 +13,12 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from conftest import machine
+from conftest import Given, machine
 
 from rbm_tutorial import ContrastiveDivergence
 
+ONE = tf.distribute.get_strategy()
+WEIGHTS = np.array([5, 0, 1, 1, 0.5, 2, 0, 0, 3], "float32")
 EXAMPLES = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]], "float32")
 
 
@@ -63,6 +65,23 @@ def uneven_batches(strategy):
     }
 
 
+def differences_from_one_replica(strategy):
+    """Of nine weighted examples in batches of four: of parameters, offsets and what is evaluated.
+
+    The negatives are given, so that nothing is drawn. A replica gets more weight than the other.
+    """
+    x = np.concatenate([EXAMPLES, 1 - EXAMPLES, EXAMPLES[:1]])
+    results = []
+    for scope, weights in [(strategy, WEIGHTS), (ONE, WEIGHTS), (ONE, np.ones_like(WEIGHTS))]:
+        model = compiled(scope, 0.1, centered=True, negatives=Given(EXAMPLES[:3]))
+        fit = {"sample_weight": weights, "batch_size": 4, "verbose": 0, "shuffle": False}
+        with scope.scope():
+            model.fit(x, **fit, epochs=2)
+            seen = model.evaluate(x, sample_weight=weights, batch_size=4, verbose=0)
+        results.append(np.concatenate([*map(np.ravel, model.get_weights()), seen[1:]]))
+    return [float(np.abs(result - results[0]).max()) for result in results[1:]]
+
+
 def some_epochs(strategy):
     model = compiled(strategy, 0.1, persistent_chains=6, centered=True)
     model.fit(EXAMPLES, batch_size=4, epochs=5, verbose=0, shuffle=False)
@@ -97,7 +116,8 @@ def result(kind, directory=None, last=None):
     strategy = two_devices() if kind == "devices" else tf.distribute.MultiWorkerMirroredStrategy()
     if directory:
         return epochs_with_backup(strategy, directory, last and int(last))
-    return {**one_large_step(strategy), **some_epochs(strategy), **uneven_batches(strategy)}
+    reply = {**one_large_step(strategy), **some_epochs(strategy), **uneven_batches(strategy)}
+    return {**reply, "from_one_replica": differences_from_one_replica(strategy)}
 
 
 if __name__ == "__main__":

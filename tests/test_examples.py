@@ -171,3 +171,30 @@ def test_evaluation_tells_bad_values_from_weights_that_are_lost(rbm):
     rbm.hb.assign(np.full(3, np.nan))
     with pytest.raises(ValueError, match=r"The weights must be numbers.*learning diverged"):
         model.evaluate(EXAMPLES, verbose=0)
+
+
+class OneBatch(keras.utils.PyDataset):
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        return self.x, np.zeros((len(self.x), 0))
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("given", [np.array, batches_of, OneBatch, one_generator])
+def test_validation_data_of_another_width_are_noticed_before_anything_is_built(given, built):
+    """Not after an epoch."""
+    model = trainer(machine() if built else RBM(3, seed=0))
+    x = EXAMPLES if given is np.array else given(EXAMPLES)
+    says = r"Of `validation_data`: `x` must have shape \(batch, 4\)\. Received"
+    with pytest.raises(ValueError, match=says):
+        model.fit(x, validation_data=given(EXAMPLES[:, :3]), verbose=0)
+    assert model.rbm.built == built
+    history = model.fit(x, validation_data=given(EXAMPLES), verbose=0).history
+    expected = float(np.mean(model.rbm.free_energy(EXAMPLES)))
+    assert history["val_free_energy"][0] == pytest.approx(expected, rel=1e-5)

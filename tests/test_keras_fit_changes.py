@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import EXAMPLES, machine, trainer
+from conftest import EXAMPLES, assert_equal_weights, machine, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence
 
@@ -135,3 +135,36 @@ def test_from_biases_of_zero_they_die():
     model.compile(keras.optimizers.SGD(0.05, momentum=0.5))
     model.fit(x, batch_size=20, epochs=6, verbose=0, shuffle=False)
     assert living(rbm, x) < 16
+
+
+BRIGHT = (EXAMPLES + np.roll(EXAMPLES, 1, axis=0) > 0).astype("float32")
+
+
+@pytest.mark.parametrize("look", ["evaluate", "predict"])
+def test_a_layer_that_was_built_to_be_judged_is_adapted_all_the_same(look):
+    """To what `fit` gets, not to what it was judged by."""
+    judged, fresh = (trainer(RBM(3, seed=0)) for _ in range(2))
+    getattr(judged, look)(BRIGHT[:5], verbose=0)
+    assert not np.any(judged.rbm.vb)
+    for model in (judged, fresh):
+        model.fit(BRIGHT, **FIT)
+    assert_equal_weights(judged, fresh)
+
+
+def test_what_was_given_to_a_layer_after_it_was_judged_stays():
+    """To look at one batch and then load weights is how Keras' users build a model."""
+    model, other = trainer(RBM(3, seed=0)), trainer(machine())
+    model.predict(BRIGHT[:5], verbose=0)
+    model.set_weights(other.get_weights())
+    for each in (model, other):
+        each.train_on_batch(BRIGHT, sample_weight=np.zeros(len(BRIGHT)))
+    assert_equal_weights(model.rbm, other.rbm)
+
+
+def test_a_layer_that_was_built_by_hand_starts_as_it_is_though_it_was_judged():
+    rbm = RBM(3, seed=0)
+    rbm.build([4])
+    model = trainer(rbm)
+    model.predict(BRIGHT[:5], verbose=0)
+    model.train_on_batch(BRIGHT, sample_weight=np.zeros(len(BRIGHT)))
+    assert not np.any(rbm.vb)

@@ -1,5 +1,7 @@
 """Files appear whole or not at all, and a run that was killed goes on as if it had not been."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -171,3 +173,29 @@ def test_weights_in_several_files_are_loaded(tmp_path):
     model.save_weights(tmp_path / "model.weights.json", max_shard_size=1)
     other.load_weights(tmp_path / "model.weights.json")
     assert_equal_weights(model, other)
+
+
+def stop(self, *args, **kwargs):
+    next(iter(()))
+
+
+HOOKS = {
+    "fit": ["on_train_batch_begin", "on_train_batch_end", "on_epoch_begin", "on_epoch_end"],
+    "evaluate": ["on_test_batch_end", "on_test_end"],
+    "predict": ["on_predict_batch_end"],
+}
+
+
+@pytest.mark.parametrize("method", HOOKS)
+def test_a_callback_that_raises_stop_iteration_ends_nothing_as_if_all_were_well(method):
+    """Keras takes it for the end of the data. The callbacks are left as they were."""
+    model = trainer(machine())
+    for hook in HOOKS[method]:
+        derived = type("Stopping", (keras.callbacks.Callback,), {hook: stop})()
+        patched = keras.callbacks.Callback()
+        setattr(patched, hook, partial(stop, patched))
+        for callback in (derived, patched):
+            before = vars(callback).get(hook)
+            with pytest.raises(RuntimeError, match=rf"`callbacks` must not .*Received.* {hook} of"):
+                getattr(model, method)(EXAMPLES, verbose=0, callbacks=[callback])
+            assert vars(callback).get(hook) is before

@@ -104,3 +104,14 @@ def test_is_saved_whole_and_evaluates_without_learning(tmp_path):
 def test_refuses_other_visible_units():
     with pytest.raises(ValueError, match=r"must have visible units `Gaussian\(\)`\. Received: Ber"):
         VarianceLearning(machine(2, 3, visible_units=BINARY))
+
+
+def test_scales_start_at_the_data_of_fit_though_the_model_was_judged_before():
+    judged, fresh = (VarianceLearning(RBM(3, seed=0, visible_units=REAL)) for _ in range(2))
+    x = np.random.default_rng(0).normal([1.0, -2.0], [3.0, 0.5], (40, 2))
+    for model in (judged, fresh):
+        model.compile()
+    judged.predict(x[:3], verbose=0)
+    for model in (judged, fresh):
+        model.fit(x, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(judged.log_scale, fresh.log_scale)
