@@ -115,26 +115,26 @@ def without_placeholder(y):
     return None if y is not None and tuple(y.shape[-1:]) == (0,) else y
 
 
-def batches_of_images(data, labeled: bool):
+def batches_of_images(data, labeled: bool = False, name: str = "x"):
     """A `tf.data.Dataset` of batches that Keras can take; labels are left out unless `labeled`.
 
-    Raises: `ValueError` for elements that are no batches of flat images.
+    Raises: `ValueError` about `name` for elements that are no batches of flat images.
     """
     spec = data.element_spec
     if isinstance(spec, dict):
         raise ValueError(
-            "`x` must be a data set of batches (batch, visible): flatten its images by "
+            f"`{name}` must be a data set of batches (batch, visible): flatten its images by "
             "`data.map(lambda example: flatten_image(example, label=False))`, then call `batch`. "
             f"Received examples of {sorted(spec)}"
         )
     image, *rest = spec if isinstance(spec, (tuple, list)) else (spec,)
     if not hasattr(image, "shape") or not hasattr(image, "dtype") or hasattr(image, "ragged_rank"):
         raise ValueError(
-            f"`x` must be a data set of dense batches (batch, visible). Received: {image}"
+            f"`{name}` must be a data set of dense batches (batch, visible). Received: {image}"
         )
     if image.shape.rank != 2:
         raise ValueError(
-            "`x` must be a data set of batches (batch, visible): flatten images, then call "
+            f"`{name}` must be a data set of batches (batch, visible): flatten images, then call "
             f"`batch`. Received elements of shape {image.shape}"
         )
     if labeled or not rest:

@@ -251,6 +251,7 @@ class FastFit(keras.Model):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
         if not self.built or (learns and self.looked_at):
             first, given["x"] = with_first(given["x"])
+            self._check(first)  # a mistake must not fix the width
             self.start(first) if learns else self.look(first)
             self.looked_at = self.looked_at and not learns
         if learns and self.compiled and not self.optimizer.built:

@@ -21,6 +21,7 @@ from rbm_tutorial.checks import (
     check_tied,
     real_tensor,
 )
+from rbm_tutorial.examples import batches_of_images
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.sampling import gibbs_step
 from rbm_tutorial.saving import with_objects
@@ -194,6 +195,7 @@ class RBM(keras.layers.Layer):
         -log p(x) of units with the inputs that `forward(x)` gives them.
         """
         x = self.checked_visible(x, "x")
+        check_examples("x", x.shape[0])
         h = self.hidden_units.mean(self.hidden_logits(x))
         return ops.mean(self.visible_units.cross_entropy(x, self.visible_logits(h)))
 
@@ -227,21 +229,20 @@ class RBM(keras.layers.Layer):
 
         Args:
             data: array (examples, visible) or `tf.data.Dataset` of batches of that shape, values
-                in [0, 1] (binary units). A layer that was not built is built. Draws nothing.
+                in [0, 1] (binary units); labels are left out. It builds the layer. Draws nothing.
 
         Raises: `ValueError` for empty or infinite data or values outside [0, 1].
         Source: Hinton, A practical guide (2012), section 8.
         """
         check_ends("data", data)
         count, total = 0, 0.0
-        for batch in data if is_dataset(data) else [data]:
+        for batch in batches_of_images(data, name="data") if is_dataset(data) else [data]:
             x = real_tensor("data", batch, "float32")
             if not self.built:
                 self.build(x.shape)
             check_matrix("data", x, self.number_visible_units)
-            if len(x) > 0:  # summed in float32 whatever the precision of the layer
-                x = self.visible_units.checked(x, "data")
-                count, total = count + len(x), total + ops.sum(x, axis=0)
+            x = self.visible_units.checked(x, "data")
+            count, total = count + len(x), total + ops.sum(x, axis=0)  # in float32, always
         check_examples("data", count)
         self.vb.assign(self.visible_units.logits(total / count))
 

@@ -50,7 +50,9 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
 
     check_ends("data", data)
     if is_dataset(data):
-        images = data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE).map(_without_label)
+        mapped = map_fn is flatten_image and not isinstance(data.element_spec, dict)
+        images = data if mapped else data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE)
+        images = images.map(_without_label)
     else:
         images = tf.data.Dataset.from_tensor_slices(real_array("data", data).astype("float32"))
     check_examples("data", int(images.cardinality()))
@@ -81,9 +83,9 @@ def train_rbm(
     Args:
         rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used. As the source
             does, it starts from biases of 0 if it is built, else as in `ContrastiveDivergence`.
-        data: a `tf.data.Dataset` of single examples, mapped by `map_fn`; or an array (examples,
-            visible) in [0, 1], which is used as it is. TFDS decodes its images in each epoch;
-            `data.cache()` decodes them once.
+        data: a `tf.data.Dataset` of single examples, mapped by `map_fn`, unless they are flat
+            already; or an array (examples, visible) in [0, 1], which is used as it is. TFDS decodes
+            its images in each epoch; `data.cache()` decodes them once.
         map_fn: makes of an example an image (visible,) in [0, 1]; of (image, label) the image is
             used.
         num_epochs, tolerance, batch_size: see above. The last batch of an epoch may be short.

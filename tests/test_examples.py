@@ -198,3 +198,15 @@ def test_validation_data_of_another_width_are_noticed_before_anything_is_built(g
     history = model.fit(x, validation_data=given(EXAMPLES), verbose=0).history
     expected = float(np.mean(model.rbm.free_energy(EXAMPLES)))
     assert history["val_free_energy"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_first_batch_that_is_wrong_does_not_build_the_layer():
+    """Else its width stayed, and biases of 0, which `fit` would take for the user's own."""
+    model, fresh = (trainer(RBM(3, seed=0)) for _ in range(2))
+    for wrong in (7 * EXAMPLES, EXAMPLES[:, :3] - 1):
+        with pytest.raises(ValueError, match=r"`x` must lie in.*Received"):
+            model.fit(batches_of(wrong), verbose=0)
+        assert not model.rbm.built
+    for each in (model, fresh):
+        each.fit(batches_of(EXAMPLES), verbose=0)
+    assert_equal_weights(model, fresh)

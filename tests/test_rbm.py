@@ -260,3 +260,9 @@ def test_reconstruction_cost_sums_pixels_and_averages_images(rbm, batch):
     cross_entropy = -(batch * np.log(y) + (1 - batch) * np.log(1 - y))
     expected = cross_entropy.sum(axis=1).mean()
     assert float(rbm.reconstruction_cost(batch)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_no_image_there_is_no_reconstruction_cost(rbm):
+    """Not NaN, the mean of nothing."""
+    with pytest.raises(ValueError, match=r"`x` must hold at least one example\. Received"):
+        rbm.reconstruction_cost(np.zeros((0, 4)))

@@ -94,6 +94,13 @@ def test_trains_on_images_with_and_without_labels():
     assert_equal_weights(with_labels, without)
 
 
+def test_images_that_are_flat_already_are_taken_as_they_are():
+    mapped, raw = (RBM(3, seed=0) for _ in range(2))
+    for rbm, data in [(mapped, digits(20).map(flatten_image)), (raw, digits(20))]:
+        train_rbm(rbm, data, num_epochs=1, verbose=0)
+    assert_equal_weights(mapped, raw)
+
+
 def test_the_same_seed_gives_the_same_run():
     runs = [RBM(3, seed=seed) for seed in (0, 0, 1)]
     for rbm in runs:
