@@ -137,6 +137,8 @@ def batches_of_images(data, labeled: bool = False, name: str = "x"):
             f"`{name}` must be a data set of batches (batch, visible): flatten images, then call "
             f"`batch`. Received elements of shape {image.shape}"
         )
+    if data.cardinality() == 0:  # of which Keras on JAX would lose all weights
+        check_examples(name, 0)
     if labeled or not rest:
         return data
 
