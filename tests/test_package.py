@@ -159,11 +159,27 @@ sys.path = [path for path in sys.path if Path(path).resolve() != Path({root!r})]
 import rbm_tutorial
 assert Path(rbm_tutorial.__file__).is_relative_to({installed!r})
 READ = ("load_mnist", "load_pretrained_rbm", "stored_result", "stored_samples")
+HERE = ("rbm_tutorial", "chapters", "experiments", "benchmarks", "_assets", "tests")
+FOLDERS = [Path({root!r}) / name for name in HERE]
+
+
+def refuse_the_repository(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, os.PathLike)):
+        path = Path(arguments[0]).resolve()
+        assert not any(path.is_relative_to(folder) for folder in FOLDERS), path
+
+
+sys.addaudithook(refuse_the_repository)
 for chapter in sorted(Path({folder!r}).glob("*/*.ipynb")):
     os.chdir(chapter.parent)
     cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     nodes, names = list(ast.walk(ast.parse("\\n".join(code)))), dict()
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not any(f"{{name}}/" in node.value for name in ("..", *HERE)), node.value
+    if chapter.stem in {whole!r}:
+        exec("\\n".join(code), {{"__name__": "__main__"}})
     for node in nodes:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             exec(ast.unparse(node), names)
@@ -176,9 +192,23 @@ for chapter in sorted(Path({folder!r}).glob("*/*.ipynb")):
 """
 
 
+def notebook_of(page):
+    """The code of a MyST page as a notebook."""
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    fences = r"```\{code-cell\} python\n---\n.*?\n---\n(.*?)```"
+    cells = re.findall(fences, page.read_text(encoding="utf-8"), re.DOTALL)
+    assert cells
+    return new_notebook(cells=[new_code_cell(code) for code in cells])
+
+
 @pytest.mark.slow
 def test_chapters_run_from_a_download_beside_an_installed_wheel(tmp_path, monkeypatch):
-    """Each alone in a folder: it imports and reads what it needs, and of that nothing is here."""
+    """Each alone in a folder: it imports and reads what it needs, and opens nothing that is here.
+
+    The front page and the first chapter run from end to end.
+    """
+    import nbformat
     from flit_core.buildapi import build_wheel
 
     installed, chapters = tmp_path / "installed", sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -192,10 +222,15 @@ def test_chapters_run_from_a_download_beside_an_installed_wheel(tmp_path, monkey
         folder = tmp_path / "downloads" / chapter.stem
         folder.mkdir(parents=True)
         shutil.copy(chapter, folder)
+    (tmp_path / "downloads" / "index").mkdir()
+    first_page = ROOT / "index.md"
+    nbformat.write(notebook_of(first_page), tmp_path / "downloads" / "index" / "index.ipynb")
     places = {"root": ROOT, "installed": installed, "folder": tmp_path / "downloads"}
-    code = CHAPTERS_ALONE.format(**{name: str(path) for name, path in places.items()})
+    places = {name: str(path) for name, path in places.items()}
+    code = CHAPTERS_ALONE.format(**places, whole=("01_energy", "index"))
     printed = run_python(code, tmp_path, PYTHONPATH=str(installed), MPLBACKEND="agg").splitlines()
-    assert [line for line in printed if line.endswith(".ipynb")] == [c.name for c in chapters]
+    done = [line for line in printed if line.endswith(".ipynb")]
+    assert done == [*(chapter.name for chapter in chapters), "index.ipynb"]
     assert "load_mnist() tuple" in printed
     assert "stored_result('bench_AMD_EPYC_2_threads') dict" in printed
 
