@@ -1,19 +1,30 @@
 """What measures and draws is compiled once, and goes with the machine that it was compiled for."""
 
 import gc
+import resource
+import sys
 import weakref
 
 import numpy as np
 import pytest
-from conftest import machine, states
+from conftest import EXAMPLES, machine, states
 
-from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition
+from rbm_tutorial import ContrastiveDivergence
+from rbm_tutorial.annealing import (
+    ais_log_partition,
+    annealed_draws,
+    conservative_log_likelihood,
+    reverse_ais_log_partition,
+)
+from rbm_tutorial.draws import sample
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.likelihood import chain_diagnostics, pseudo_log_likelihood
+from rbm_tutorial.missing import marginal_log_likelihood
 from rbm_tutorial.sampling import denoise, inpaint, run_chains
 from rbm_tutorial.units import Bernoulli
 
 V, KNOWN = states(4), np.array([True, False, False, True])
+IN_PART = np.where(KNOWN, V[:4], np.nan)
 CALLS = {  # of a machine and the number of the call, by which calls differ
     "run_chains": lambda rbm, n: run_chains(rbm, V, 1 + n),
     "run_chains, observed": lambda rbm, n: run_chains(rbm, V, 1 + n, observe=rbm.forward),
@@ -22,6 +33,12 @@ CALLS = {  # of a machine and the number of the call, by which calls differ
     "denoise": lambda rbm, n: denoise(rbm, V, 0.1 + n / 100, 2 + n, n),
     "ais_log_partition": lambda rbm, n: ais_log_partition(rbm, 4, 9 + n, seed=n),
     "reverse_ais_log_partition": lambda rbm, n: reverse_ais_log_partition(rbm, V, 9 + n, seed=n),
+    "annealed_draws": lambda rbm, n: annealed_draws(rbm, 4, 9 + n, seed=n),
+    "conservative_log_likelihood": lambda rbm, n: conservative_log_likelihood(rbm, V, 9 + n),
+    "marginal_log_likelihood": lambda rbm, n: marginal_log_likelihood(
+        rbm, IN_PART, 1.0, num_chains=4, num_betas=9 + n
+    ),
+    "sample": lambda rbm, n: sample(rbm, 4, steps=4 + n, tolerance=1e9),
     "pseudo_log_likelihood": lambda rbm, n: pseudo_log_likelihood(rbm, V[: 9 + n]),
 }
 OWN_FUNCTIONS = {
@@ -53,10 +70,10 @@ class CountingSums(Bernoulli):
 @pytest.mark.parametrize("call", CALLS)
 def test_calls_that_differ_in_numbers_alone_are_compiled_once(call):
     units = CountingSums if call == "pseudo_log_likelihood" else Counting
-    rbm, before = machine(hidden_units=units()), units.traces
+    rbm = machine(hidden_units=units())
     CALLS[call](rbm, 0)
     first = units.traces
-    assert first > before
+    assert first > 0  # functions that anneal share one loop, whatever machine it is for
     for number in range(1, 6):
         CALLS[call](rbm, number)
     assert units.traces == first
@@ -112,3 +129,44 @@ def test_calls_leave_nothing_behind(call):
     objects_after(7)
     before = objects_after(1)
     assert objects_after(count) - before < count
+
+
+# ---------------------------------------------------------------- models
+
+
+class Counted(ContrastiveDivergence):
+    """Counts how often its loss is traced."""
+
+    traces = 0
+
+    def batch_loss(self, *args):
+        self.traces += 1
+        return super().batch_loss(*args)
+
+
+def most_memory():
+    """The most MiB that the process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "train_on_batch"])
+def test_a_model_is_traced_once_and_calls_leave_nothing_behind(method):
+    """A call that was traced anew took a MiB or two."""
+    model, count = Counted(machine(), persistent_chains=5), 15
+    model.compile()
+    quiet = {} if method == "train_on_batch" else {"verbose": 0, "batch_size": 8}
+
+    def objects_after(number_of_calls):
+        for _ in range(number_of_calls):
+            getattr(model, method)(EXAMPLES, **quiet)
+        gc.collect()
+        return len(gc.get_objects())
+
+    objects_after(4)
+    before, traces, memory = objects_after(1), model.traces, most_memory()
+    assert objects_after(count) - before < count
+    assert model.traces == traces
+    assert (traces > 0) == (method != "predict")
+    assert most_memory() - memory < 0.3 * count
