@@ -45,12 +45,13 @@ class Followed(NamedTuple):
 def effective_share(log_w):
     """n_eff / chains = (Σ w)² / (chains Σ w²), from 1/chains to 1."""
     twice = 2 * ops.logsumexp(log_w) - ops.logsumexp(2 * log_w)
-    return ops.exp(twice) / log_w.shape[0]
+    return ops.exp(twice) / _count(log_w)
 
 
 def log_partition(followed):
     """log Z at the end of the path so far, () nats."""
-    return followed.log_z + ops.logsumexp(followed.log_w) - np.log(followed.log_w.shape[0])
+    log_w = followed.log_w
+    return followed.log_z + ops.logsumexp(log_w) - ops.log(_count(log_w))
 
 
 def error_squared(followed):
@@ -58,8 +59,12 @@ def error_squared(followed):
 
     By the delta method; what chains miss together does not show in it.
     """
-    chains = followed.log_w.shape[0]
-    return followed.variance + (1 / effective_share(followed.log_w) - 1) / chains
+    log_w = followed.log_w
+    return followed.variance + (1 / effective_share(log_w) - 1) / _count(log_w)
+
+
+def _count(log_w):
+    return ops.cast(ops.shape(log_w)[0], "float32")
 
 
 def step_along(units, old, new, followed, draws):
@@ -79,7 +84,7 @@ def step_along(units, old, new, followed, draws):
     Sequential Monte Carlo samplers (2006).
     """
     (visible, hidden), (w, hb, vb) = units, new
-    v, chains = followed.v, followed.v.shape[0]
+    v, chains = followed.v, ops.shape(followed.v)[0]
     logits = ops.matmul(v, w) + hb
     # Site by site: the difference of two free energies would lose digits.
     rises = hidden.log_normalizer(logits) - hidden.log_normalizer(ops.matmul(v, old[0]) + old[1])
@@ -87,7 +92,7 @@ def step_along(units, old, new, followed, draws):
         log_w=followed.log_w + ops.matmul(v, vb - old[2]) + ops.sum(rises, axis=1)
     )
     few = effective_share(followed.log_w) < 0.5
-    points = (ops.arange(chains, dtype="float32") + draws((1,))) / chains
+    points = (ops.arange(chains, dtype="float32") + draws((1,))) / _count(followed.log_w)
     picked = ops.searchsorted(ops.cumsum(ops.softmax(followed.log_w)), points)
     picked = ops.where(few, ops.minimum(picked, chains - 1), ops.arange(chains, dtype="int32"))
     h = hidden.sample(ops.take(logits, picked, axis=0), draws)
