@@ -64,7 +64,7 @@ def error_squared(followed):
 
 
 def _count(log_w):
-    return ops.cast(ops.shape(log_w)[0], "float32")
+    return ops.cast(ops.shape(log_w)[0], log_w.dtype)
 
 
 def step_along(units, old, new, followed, draws):

@@ -300,7 +300,8 @@ def test_compiled_and_eager_runs_follow_the_same_path():
 
 
 def test_the_way_back_agrees_and_its_error_is_stated():
-    model, path = follower(machine(8, 6, 0.01), chains=100), LikelihoodPath()
+    model = follower(machine(8, 6, 0.01), keras.optimizers.SGD(0.3), chains=100)
+    path = LikelihoodPath()
     model.fit(prototypes(8, 1), epochs=10, callbacks=[path], **FIT)
     model.rbm.set_weights(path.checkpoints[-1])
     exact = exact_of(model.rbm)
@@ -310,7 +311,7 @@ def test_the_way_back_agrees_and_its_error_is_stated():
         total = (error**2 + float(error_squared(model.live.values()))) ** 0.5
         assert abs(backwards - exact.log_z) < 3.5 * total < 0.3
     wrong, error = path.reverse_log_partition(0 * samples, steps=1)  # all from one state
-    assert abs(wrong - exact.log_z) > 8 * error
+    assert abs(wrong - exact.log_z) > 6 * error
     assert len(path.checkpoints) == len(path.log_z) == 11
 
 
