@@ -66,7 +66,9 @@ def ais_log_partition(
     """
     check_machine(rbm, "ais_log_partition")
     base, _, log_weights = _forward(rbm, num_chains, num_betas, base_rate, seed, betas)
-    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, base) + log_ratio)
+    return _estimate(
+        log_weights, lambda log_ratio: independent_log_partition(rbm, base) + log_ratio
+    )
 
 
 def _forward(rbm, num_chains, num_betas, base_rate, seed, betas):
@@ -112,7 +114,9 @@ def reverse_ais_log_partition(
     rbm.visible_units.check_states("samples", start)
     # Numbers of its own: errors that forward annealing shared would make the sandwich look narrow.
     log_weights = annealed_log_weights(rbm, start, betas[::-1], base, seed, first_draw=2**30)
-    return _estimate(log_weights, lambda log_ratio: _log_z0(rbm, base) - log_ratio)
+    return _estimate(
+        log_weights, lambda log_ratio: independent_log_partition(rbm, base) - log_ratio
+    )
 
 
 def salakhutdinov_murray_betas() -> np.ndarray:
@@ -230,8 +234,8 @@ def _annealer(visible_units, hidden_units, step):
     return anneal
 
 
-def _log_z0(rbm, base):
-    """log Z of units that are independent, with biases `base` and hb = 0."""
+def independent_log_partition(rbm, base):
+    """log Z₀ of the independent units at which annealing starts: biases `base`, hb = 0; nats."""
     inputs = (rbm.visible_units, base), (rbm.hidden_units, np.zeros(rbm.number_hidden_units))
     with double_precision():
         sites = [
@@ -300,4 +304,8 @@ def conservative_log_likelihood(
     x = ops.cast(rbm.checked_visible(x, "x"), "float32")
     rbm.visible_units.check_states("x", x)
     log_weights = annealed_log_weights(rbm, x, betas[::-1], base, seed, first_draw=2**30)
-    return log_weights - np.asarray(rbm.free_energy(x), "float64") - _log_z0(rbm, base)
+    return (
+        log_weights
+        - np.asarray(rbm.free_energy(x), "float64")
+        - independent_log_partition(rbm, base)
+    )

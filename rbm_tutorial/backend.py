@@ -59,10 +59,10 @@ def checked_range(x, low: float, high: float, message: str):
 
 
 def wait_for(first, x):
-    """Return `x`, but not before `first` is computed: state may change beside what is returned."""
+    """Return `x`, but not before `first` is computed, a tensor or several: state may change."""
     if BACKEND == "jax":  # functions have no such state
         return x
-    with tf.control_dependencies([first]):
+    with tf.control_dependencies(tf.nest.flatten(first)):
         return tf.identity(x)
 
 

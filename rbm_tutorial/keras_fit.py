@@ -44,6 +44,7 @@ class FastFit(keras.Model):
         check(x, y=None)    raises `ValueError` for values from which the model cannot learn
         start(x)            makes the weights, from the first batch of data (of an array: from all)
         look(x)             makes them to be evaluated alone; if it sets `looked_at`, `fit` starts
+        prepare()           what else must be done before anything is traced
         default_optimizer() for `compile` without one
         settings()          what a compiled update depends on beside its tensors
         labeled             whether it learns from labels
@@ -182,6 +183,9 @@ class FastFit(keras.Model):
     def settings(self):
         return ()
 
+    def prepare(self):
+        """Do nothing more."""
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         weights = None
         if sample_weight is not None:
@@ -256,6 +260,7 @@ class FastFit(keras.Model):
             self.looked_at = self.looked_at and not learns
         if learns and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
+        self.prepare()
         if learns:
             self._trace_anew_if_changed()
         return given

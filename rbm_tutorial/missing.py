@@ -120,6 +120,11 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
     def __init__(self, rbm, imputation_steps: int = 10, **kwargs):
         check_count("imputation_steps", imputation_steps)
         super().__init__(rbm, **kwargs)
+        if self.live is not None:
+            raise ValueError(
+                "`likelihood_chains` must be 0: examples that the machine has completed are more "
+                f"probable than true ones. Received: {self.live.number}"
+            )
         self.imputation_steps = imputation_steps
 
     def start(self, x):

@@ -162,8 +162,10 @@ class RaiseOnNaN(keras.callbacks.Callback):
     """
 
     def on_epoch_end(self, epoch, logs=None):
-        if np.isnan([logs.get("loss", 0.0), logs.get("val_loss", 0.0)]).any():
+        bad = [name for name, value in (logs or {}).items() if np.isnan(value).any()]
+        if bad:
             raise ValueError(
-                f"The loss of epoch {epoch} is NaN: all values must lie in [0, 1] and the learning "
-                "rate must not be too large. On JAX the weights are those of the epoch before."
+                f"The {bad[0]} of epoch {epoch} is NaN: x must hold values that its units can have "
+                "(states, for a likelihood), and the learning rate must not be too large. On JAX "
+                "the weights are those of the epoch before."
             )

@@ -48,6 +48,11 @@ class VarianceLearning(ContrastiveDivergence):
             raise ValueError(
                 f"`rbm` must have visible units `Gaussian()`. Received: {rbm.visible_units}"
             )
+        if self.live is not None:
+            raise ValueError(
+                "`likelihood_chains` must be 0: p(v/σ) is no measure of a model whose σ changes. "
+                f"Received: {self.live.number}"
+            )
 
     def start(self, x):
         if not self.adapts:
