@@ -184,7 +184,7 @@ class FastFit(keras.Model):
         return ()
 
     def prepare(self):
-        """Do nothing more."""
+        pass
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         weights = None
@@ -303,10 +303,7 @@ class FastFit(keras.Model):
         return compiled and whole
 
     def _trace_anew_if_changed(self):
-        """Let a changed setting take effect, though compiled functions keep the one they saw.
-
-        Raises: `ValueError` if other weights learn than those that the optimizer knows.
-        """
+        """Let a changed setting take effect, though compiled functions keep the one they saw."""
         learning = [variable.path for variable in self.trainable_variables]
         if self.learning not in (None, learning):
             raise ValueError(

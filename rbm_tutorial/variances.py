@@ -11,8 +11,9 @@ from keras import ops
 
 from rbm_tutorial.backend import replicas
 from rbm_tutorial.checks import real_array
+from rbm_tutorial.contrast import anything, batch_mean
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.training import ContrastiveDivergence, anything, batch_mean
+from rbm_tutorial.training import ContrastiveDivergence
 from rbm_tutorial.units import Gaussian
 
 

@@ -8,12 +8,12 @@ import keras
 from keras import ops
 
 from rbm_tutorial.backend import replicas, wait_for
+from rbm_tutorial.contrast import batch_mean, contrast_with_model, offset_variables
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.labeled import one_hot
 from rbm_tutorial.negatives import chosen_negatives
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.stack import DeepBeliefNetwork
-from rbm_tutorial.training import batch_mean, contrast_with_model, offset_variables
 
 
 def generation_cost(rbm, below, above, weights=None):

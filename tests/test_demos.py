@@ -6,6 +6,7 @@ from conftest import BINARY, copy_of, enumerate_machine, exact_of, p_value, para
 from node import DEMOS, ROOT, agree, evaluate, machine_from, needs_node
 
 from rbm_tutorial import bars_and_stripes
+from rbm_tutorial.contrast import contrastive_gradient
 from rbm_tutorial.exact import (
     exact_log_partition,
     statistics,
@@ -13,7 +14,6 @@ from rbm_tutorial.exact import (
     visible_probabilities,
 )
 from rbm_tutorial.likelihood import log_likelihood
-from rbm_tutorial.training import contrastive_gradient
 
 pytestmark = needs_node
 

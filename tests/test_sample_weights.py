@@ -20,9 +20,9 @@ from conftest import (
 from networks import labeled_network, network
 
 from rbm_tutorial import WakeSleep
+from rbm_tutorial.contrast import contrast_with_model
 from rbm_tutorial.exact import transition_matrix
 from rbm_tutorial.negatives import DataChains
-from rbm_tutorial.training import contrast_with_model
 
 COUNTS = np.random.default_rng(5).integers(0, 4, len(EXAMPLES))
 REPEATED = np.repeat(EXAMPLES, COUNTS, axis=0)

@@ -21,9 +21,10 @@ from conftest import (
 )
 
 from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, bars_and_stripes
+from rbm_tutorial.contrast import batch_mean, contrast_with_model
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import DataChains, PersistentChains
-from rbm_tutorial.training import batch_mean, contrast_with_model, linear_decay
+from rbm_tutorial.training import linear_decay
 
 TEN = 1 - EXAMPLES[8:18]
 CHAINS = 20_000

@@ -1,0 +1,164 @@
+"""The gradient of contrastive divergence: statistics of the data minus those of the model.
+
+The chapter on contrastive divergence derives it, that on training derives the centered one.
+"""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from rbm_tutorial.backend import mean_over_replicas
+
+OFFSET_MEMORY = 100  # batches
+
+
+def total_weight(rows, weights=None):
+    """Σ weights, or the number of rows; under `tf.distribute` the mean over all replicas.
+
+    Divided by it, sums over the rows of a replica average to the mean over the whole batch, however
+    that was divided: of a short one a replica may get nothing.
+    """
+    total = ops.shape(rows)[0] if weights is None else ops.sum(weights)
+    return mean_over_replicas(ops.cast(total, rows.dtype))
+
+
+def batch_mean(rows, weights=None):
+    """Mean over the first axis, Σ weights·rows / Σ weights, (batch,); of no rows 0, not NaN."""
+    if weights is None:
+        return ops.sum(rows, axis=0) / row_count(rows)
+    return ops.tensordot(shares(weights), rows, axes=1)
+
+
+def row_count(rows):
+    """Number of rows as a divisor: 1 if there are none."""
+    count = total_weight(rows)
+    return ops.where(count > 0, count, 1)
+
+
+def shares(weights):
+    """Weights, (batch,), divided by their sum, unless that is 0."""
+    total = total_weight(weights, weights)
+    return weights / ops.where(total > 0, total, 1)
+
+
+def anything(rows, weights=None):
+    """1, or 0 if there is no row or none of a weight above 0."""
+    return ops.cast(total_weight(rows, weights) > 0, rows.dtype)
+
+
+def statistics(v, h, weights=None):
+    """⟨vh⟩, ⟨h⟩, ⟨v⟩ of a batch, h = p(h=1 | v): minus the gradient of mean F in (w, hb, vb).
+
+    With `weights`, (batch,), means are weighted.
+    """
+    h = h / row_count(v) if weights is None else h * shares(weights)[:, None]
+    return ops.matmul(ops.transpose(v), h), ops.sum(h, axis=0), batch_mean(v, weights)
+
+
+def contrastive_gradient(x, h, v_k, h_k, weights=None, weights_k=None):
+    """Gradient of mean F(x) - mean F(v⁽ᵏ⁾) in (w, hb, vb): statistics of model minus data.
+
+    h and h_k are p(h=1 | x) and p(h=1 | v⁽ᵏ⁾), (batch, hidden); x and v⁽ᵏ⁾ are (batch, visible).
+    The number of chains may differ from that of examples; `weights` are of x, `weights_k` of v⁽ᵏ⁾.
+    """
+    of_model, of_data = statistics(v_k, h_k, weights_k), statistics(x, h, weights)
+    return [model - data for model, data in zip(of_model, of_data)]
+
+
+def centered_gradient(dw, dhb, dvb, visible_offset, hidden_offset):
+    """The gradient of a machine whose units are centered, carried over to (w, hb, vb).
+
+    With energy -(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ) the gradient is  Δ⟨(v - μ)(h - λ)⟩, Δ⟨h⟩,
+    Δ⟨v⟩  instead of Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩. The machine with biases vb = a - W·λ and hb = b - μ·W is the
+    same.
+
+    Source: Melchior, Fischer & Wiskott, How to center deep Boltzmann machines (2016), algorithm 1.
+    """
+    dw = dw - ops.outer(visible_offset, dhb) - ops.outer(dvb, hidden_offset)
+    return dw, dhb - ops.matmul(visible_offset, dw), dvb - ops.matmul(dw, hidden_offset)
+
+
+@ops.custom_gradient
+def with_gradient(value, w, hb, vb, dw, dhb, dvb):
+    """`value`, with (dw, dhb, dvb) for its gradient in (w, hb, vb), and none in anything else."""
+
+    def gradient(*args, upstream=None):
+        (upstream,) = args if upstream is None else (upstream,)
+        given = [upstream * d for d in (dw, dhb, dvb)]
+        return ops.zeros_like(value), *given, *(ops.zeros_like(d) for d in (dw, dhb, dvb))
+
+    return value, gradient
+
+
+class Contrast(NamedTuple):
+    """One batch against one draw of the model: what `contrast_with_model` computes.
+
+    Attributes:
+        loss: mean F(x) - mean F(v⁽ᵏ⁾), nats, with its gradient in the weights of the RBM.
+        v_k: the negative samples, (chains, visible).
+        weights_k: their weights, (chains,), or `None`.
+        h: p(h=1 | x), (batch, hidden).
+        free_energy: F(x), (batch,) nats.
+    """
+
+    loss: object
+    v_k: object
+    weights_k: object
+    h: object
+    free_energy: object
+
+
+def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
+    """Contrast a batch, (batch, visible), with samples of the model: → `Contrast`.
+
+    With `offsets`, those of `offset_variables`, the gradient is centered. With `weights`, (batch,),
+    an example of weight 2 counts as two. Draws random numbers, and moves chains and offsets.
+    """
+    weights_k = weights if getattr(negatives, "starts_at_data", False) else None
+    logits = rbm.hidden_logits(x)
+    v_k = negatives.draw(rbm, x, logits)
+    logits_k = rbm.hidden_logits(v_k)
+    h, h_k = rbm.hidden_units.mean(logits), rbm.hidden_units.mean(logits_k)
+    free_energy = rbm.free_energy(x, logits)
+    of_model = batch_mean(rbm.free_energy(v_k, logits_k), weights_k)
+    difference = batch_mean(free_energy, weights) - of_model
+    gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
+    if weights is not None:  # chains alone teach nothing
+        some = anything(x, weights)
+        difference, gradient = some * difference, [some * d for d in gradient]
+    if offsets:
+        gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, weights))
+    constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
+    loss = with_gradient(constants[0], rbm.w_rec, rbm.hb, rbm.vb, *constants[1:])
+    return Contrast(loss, v_k, weights_k, h, free_energy)
+
+
+def offset_variables(model, rbm):
+    """Weights of `model` for `moved_offsets`: mean visible, mean hidden unit, number of batches."""
+    shapes = {"visible_offset": rbm.vb.shape, "hidden_offset": rbm.hb.shape, "offset_batches": ()}
+    return [
+        model.add_weight(
+            shape=shape,
+            dtype=rbm.vb.dtype,
+            initializer="zeros",
+            trainable=False,
+            aggregation="mean",
+            name=name,
+        )
+        for name, shape in shapes.items()
+    ]
+
+
+def moved_offsets(offsets, x, h, weights=None):
+    """Move the offsets to the mean over all batches so far, or over about the last hundred.
+
+    → mean visible unit, (visible,), and mean hidden unit, (hidden,); after one batch its means. A
+    batch of no weight changes nothing.
+    """
+    *means, batches = offsets
+    some = ops.cast(anything(x, weights), batches.dtype)
+    batches.assign(batches + some)
+    rate = some / ops.clip(batches.value, 1, OFFSET_MEMORY)
+    for offset, rows in zip(means, (x, h)):
+        offset.assign(offset + rate * (batch_mean(rows, weights) - offset))
+    return [offset.value for offset in means]
