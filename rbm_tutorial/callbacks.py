@@ -132,7 +132,7 @@ def _straight_line(visible_units, hidden_units):
         def step(k, chains):
             ends, draws = (between(k), between(k + 1)), uniform_stream(fold_in(seed, k))
             units = visible_units, hidden_units
-            return tuple(step_along(units, *ends, Followed(*chains), draws))
+            return tuple(step_along(units, *ends, Followed(*chains), draws)[0])
 
         return ops.fori_loop(0, steps, step, tuple(chains))
 

@@ -17,7 +17,8 @@ from rbm_tutorial.annealing import annealed_chains, base_biases, independent_log
 from rbm_tutorial.backend import checked_range, fold_in, uniform_stream, wait_for
 from rbm_tutorial.checks import check_count
 
-EVERY = 5  # updates between two steps of the chains, at most
+LONGEST = 10  # updates between two steps of the chains
+SPREAD = 0.01  # nats², of log-weights in one step: the chains step more often above, less below
 LEAST_MEMORY = 100  # updates over which weights are averaged in the beginning, and then
 SHARE = 10  # over about this part, a tenth, of all updates so far
 OWN_SEED = 2**20  # folded into the seed of the machine
@@ -68,7 +69,7 @@ def _count(log_w):
 
 
 def step_along(units, old, new, followed, draws):
-    """Let chains follow one step of the path, from the machine `old` to `new`: → `Followed`.
+    """Let chains follow one step of the path, from the machine `old` to `new`.
 
     Each log-weight grows by F_old(v) - F_new(v); chains are resampled systematically when n_eff
     falls below half of their number; and a Gibbs step of `new` moves them.
@@ -80,6 +81,7 @@ def step_along(units, old, new, followed, draws):
         followed: the chains before.
         draws: function shape → uniform numbers.
 
+    Returns: the chains after it, `Followed`, and the variance of the growth of log-weights, nats².
     Source: Neal, Annealed importance sampling (2001); resampling: Del Moral, Doucet & Jasra,
     Sequential Monte Carlo samplers (2006).
     """
@@ -88,21 +90,21 @@ def step_along(units, old, new, followed, draws):
     logits = ops.matmul(v, w) + hb
     # Site by site: the difference of two free energies would lose digits.
     rises = hidden.log_normalizer(logits) - hidden.log_normalizer(ops.matmul(v, old[0]) + old[1])
-    followed = followed._replace(
-        log_w=followed.log_w + ops.matmul(v, vb - old[2]) + ops.sum(rises, axis=1)
-    )
+    growth = ops.matmul(v, vb - old[2]) + ops.sum(rises, axis=1)
+    followed = followed._replace(log_w=followed.log_w + growth)
     few = effective_share(followed.log_w) < 0.5
     points = (ops.arange(chains, dtype="float32") + draws((1,))) / _count(followed.log_w)
     picked = ops.searchsorted(ops.cumsum(ops.softmax(followed.log_w)), points)
     picked = ops.where(few, ops.minimum(picked, chains - 1), ops.arange(chains, dtype="int32"))
     h = hidden.sample(ops.take(logits, picked, axis=0), draws)
-    return Followed(
+    moved = Followed(
         v=visible.sample(ops.matmul(h, ops.transpose(w)) + vb, draws),
         log_w=ops.where(few, 0.0, followed.log_w),
         log_z=ops.where(few, log_partition(followed), followed.log_z),
         variance=ops.where(few, error_squared(followed), followed.variance),
         resamplings=followed.resamplings + ops.cast(few, "int32"),
     )
+    return moved, ops.var(growth)
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -111,9 +113,10 @@ class LiveLikelihood(keras.layers.Layer):
 
     θ̄ is the exponential average with the momentum of the optimizer, if that keeps one
     (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
-    renewed, and the chains follow, at every fifth update and at the first of an epoch. They begin
-    by annealed importance sampling. What they draw depends on the machine's seed alone and leaves
-    its random state as it is.
+    renewed, and the chains follow, so often that their log-weights spread by about a tenth of a nat
+    in each step: at every update while much is learned, at every tenth in the end, and at the first
+    of an epoch. They begin by annealed importance sampling. What they draw depends on the machine's
+    seed alone and leaves its random state as it is.
 
     Args:
         number: of chains.
@@ -149,6 +152,7 @@ class LiveLikelihood(keras.layers.Layer):
         )
         self.updates = self._kept("updates", (), "int32")
         self.since = self._kept("since", (), "int32")
+        self.wait = self._kept("wait", (), "int32")
         self.seed = self._kept("seed", (2,), "uint32")
 
     def _kept(self, name, shape, dtype="float32"):
@@ -176,7 +180,7 @@ class LiveLikelihood(keras.layers.Layer):
             temperatures *= 4
         log_z = independent_log_partition(rbm, base)
         begun = Followed(v, log_w - log_w.max(), log_z + log_w.max(), 0.0, 0)
-        for variable, value in zip(self.followed, begun):
+        for variable, value in zip((*self.followed, self.since, self.wait), (*begun, 0, 0)):
             variable.assign(value)
         for variable, value in zip(self.average, parameters_of(rbm)):
             variable.assign(ops.copy(value))  # JAX may not give the same memory away twice
@@ -212,7 +216,7 @@ class LiveLikelihood(keras.layers.Layer):
         Returns: log p_θ̄(x), (batch,) nats, or zeros if it was not their turn; and whether it was.
         """
         updates, since = self.updates.value + 1, self.since.value + 1
-        turn = ops.logical_or(first, since >= EVERY)
+        turn = ops.logical_or(first, since >= self.wait.value)
         if momentum is None:
             keep = 1 - 1 / (LEAST_MEMORY + ops.cast(updates, "float32") / SHARE)
         else:
@@ -224,13 +228,15 @@ class LiveLikelihood(keras.layers.Layer):
 
         def move():
             new = [keep * a + (1 - keep) * b for a, b in zip(old, now)]
-            moved = step_along(self.units, old, new, followed, uniform_stream(seed))
-            return new, tuple(moved), self._log_p(x, new, moved)
+            moved, spread = step_along(self.units, old, new, followed, uniform_stream(seed))
+            wait = ops.clip(self.wait.value + ops.where(spread < SPREAD, 1, -1), 1, LONGEST)
+            return new, tuple(moved), wait, self._log_p(x, new, moved)
 
         def stay():
-            return old, tuple(followed), ops.zeros_like(x[:, 0], dtype="float32")
+            return old, tuple(followed), self.wait.value, ops.zeros_like(x[:, 0], dtype="float32")
 
-        average, moved, log_p = ops.cond(turn, move, stay)
+        average, moved, wait, log_p = ops.cond(turn, move, stay)
+        self.wait.assign(wait)
         for variable, value in zip((*self.average, *self.followed), (*average, *moved)):
             variable.assign(value)
         self.updates.assign(updates)

@@ -56,10 +56,10 @@ class ContrastiveDivergence(FastFit):
 
     With `likelihood_chains` they report `log_likelihood`, mean log p(x) under the *averaged*
     weights (see `LiveLikelihood`), and `log_likelihood_error`, the standard error of its log Z: in
-    training the mean over every fifth batch of the epoch, in evaluation and validation over all
-    examples, at the weights reached. It is too high on average, by half the squared error and by
-    what the chains miss; where the error passes a tenth of a nat, take more chains. x must hold
-    states: gray pixels have no probability.
+    training the mean over the batches at which chains followed, in evaluation and validation over
+    all examples, at the weights reached. It is too high on average, by half the squared error and
+    by what the chains miss; twice the chains halve the squared error. x must hold states: gray
+    pixels have no probability.
 
     A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
     finds for the array, or for the first batch of a data set: from biases of 0, images that are

@@ -80,7 +80,7 @@ def weights_of_a_step(old, new, twisted=False):
     followed = chains_at(exact_samples(exact, 4000, seed=1))
     ends = [[ops.cast(each, "float32") for each in (m.w_rec, m.hb, m.vb)] for m in (old, new)]
     units, draws = (old.visible_units, old.hidden_units), uniform_stream(np.array([3, 4]))
-    moved = step_along(units, *(ends[::-1] if twisted else ends), followed, draws)
+    moved, _ = step_along(units, *(ends[::-1] if twisted else ends), followed, draws)
     error = float(log_partition(moved)) - (target.log_z - exact.log_z)
     return error / float(error_squared(moved)) ** 0.5
 
@@ -100,7 +100,7 @@ def test_chains_that_start_in_the_target_stay_there_when_they_are_resampled():
     followed = chains_at(exact_samples(exact_of(old), 20_000, seed=1))
     ends = [[ops.cast(each, "float32") for each in (m.w_rec, m.hb, m.vb)] for m in (old, new)]
     units, draws = (old.visible_units, old.hidden_units), uniform_stream(np.array([3, 4]))
-    moved = step_along(units, *ends, followed, draws)
+    moved, _ = step_along(units, *ends, followed, draws)
     assert int(moved.resamplings) == 1 and not np.any(moved.log_w)
     exact = exact_of(new)
     expected = exact.p_v @ exact.v
@@ -204,7 +204,8 @@ def test_fit_reports_the_log_likelihood_of_averaged_weights():
     reported, error = logs["val_log_likelihood"][-1], logs["val_log_likelihood_error"][-1]
     assert abs(reported - exact_log_likelihood(average_of(model), EXAMPLES[:9])) < 3.5 * error < 0.2
     assert len(logs["log_likelihood"]) == len(logs["log_likelihood_error"]) == 3
-    assert model.evaluate(EXAMPLES[:9], verbose=0, return_dict=True)["log_likelihood"] == reported
+    again = model.evaluate(EXAMPLES[:9], verbose=0, return_dict=True)["log_likelihood"]
+    np.testing.assert_allclose(again, reported, rtol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [None, [1.0, 0.0, 2.0, 1.0]])
