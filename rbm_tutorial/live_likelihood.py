@@ -18,7 +18,7 @@ from rbm_tutorial.backend import checked_range, fold_in, uniform_stream, wait_fo
 from rbm_tutorial.checks import check_count
 
 LONGEST = 10  # updates between two steps of the chains
-SPREAD = 0.01  # nats², of log-weights in one step: the chains step more often above, less below
+SPREAD = 0.002  # nats², of log-weights in one step: chains step more often above, less below
 LEAST_MEMORY = 100  # updates over which weights are averaged in the beginning, and then
 SHARE = 10  # over about this part, a tenth, of all updates so far
 OWN_SEED = 2**20  # folded into the seed of the machine
@@ -113,9 +113,9 @@ class LiveLikelihood(keras.layers.Layer):
 
     θ̄ is the exponential average with the momentum of the optimizer, if that keeps one
     (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
-    renewed, and the chains follow, so often that their log-weights spread by about a tenth of a nat
-    in each step: at every update while much is learned, at every tenth in the end, and at the first
-    of an epoch. They begin by annealed importance sampling. What they draw depends on the machine's
+    renewed, and the chains follow, so often that each step spreads their log-weights by no more
+    than a few hundredths of a nat: at every second update or so while much is learned, at every
+    tenth in the end, and at the first of an epoch. They begin by annealed importance sampling. What they draw depends on the machine's
     seed alone and leaves its random state as it is.
 
     Args:
