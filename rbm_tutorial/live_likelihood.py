@@ -115,8 +115,8 @@ class LiveLikelihood(keras.layers.Layer):
     (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
     renewed, and the chains follow, so often that each step spreads their log-weights by no more
     than a few hundredths of a nat: at every second update or so while much is learned, at every
-    tenth in the end, and at the first of an epoch. They begin by annealed importance sampling. What they draw depends on the machine's
-    seed alone and leaves its random state as it is.
+    tenth in the end, and at the first of an epoch. They begin by annealed importance sampling. What
+    they draw depends on the machine's seed alone and leaves its random state as it is.
 
     Args:
         number: of chains.
