@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 from rbm_tutorial import data
+from rbm_tutorial.prepared import write_prepared
 
 DESCRIPTION = """A stratified sample of MNIST, NOT the full data set: 10,000 of its 60,000 training
 digits and 2,000 of its 10,000 test digits, chosen at random within each class so that classes keep
@@ -35,4 +36,5 @@ if __name__ == "__main__":
         "test": stratified_sample(*data.read_idx(idx_dir, "t10k"), 2_000),
     }
     shutil.rmtree(data.PACKAGE_DIR / data.SAMPLE_NAME, ignore_errors=True)
-    data.write_tfds(data.SAMPLE_NAME, "1.0.0", DESCRIPTION, splits, data.PACKAGE_DIR)
+    name, version = data.SAMPLE_NAME, data.SAMPLE_VERSION
+    write_prepared(name, version, DESCRIPTION, splits, data.PACKAGE_DIR)

@@ -5,23 +5,24 @@ IDX files, on machines without network.
 """
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import math
-import os
+import signal
 import sys
-import tempfile
 import threading
 import urllib.request
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from rbm_tutorial.checks import check_count, check_ends, check_examples, check_seed, real_array
+from rbm_tutorial.files import brief, named
 from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.prepared import import_tfds, read_prepared, write_prepared
 
-SAMPLE_NAME = "mnist_sample"
+SAMPLE_NAME, SAMPLE_VERSION = "mnist_sample", "1.0.0"
 PACKAGE_DIR = Path(__file__).parent
 
 # MD5 sums of the unpacked IDX files.
@@ -49,9 +50,10 @@ def load_mnist(source: str = "sample", data_dir: str | None = None):
         data_dir: with "tfds", a directory that holds a prepared `mnist`; the network is then never
             touched. Without it TFDS' own directory is used, and filled by one download.
 
-    Raises: `ValueError` for an unknown source or a `data_dir` given for the sample;
-    `FileNotFoundError` if `data_dir` holds no prepared MNIST; `ConnectionError` within seconds if
-    a download is needed and there is no network. The last two name the ways out.
+    Raises: `ValueError` for an unknown source or a `data_dir` given for the sample, and one that
+    names the file where one is damaged; `FileNotFoundError` if `data_dir` holds no prepared MNIST;
+    `ConnectionError` within seconds if a download is needed and there is no network, `OSError` if
+    it fails. All but the first name the ways out.
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998).
     """
     if not isinstance(source, str) or source not in ("sample", "tfds"):
@@ -59,14 +61,14 @@ def load_mnist(source: str = "sample", data_dir: str | None = None):
     if source == "sample":
         if data_dir is not None:
             raise ValueError(f'`data_dir` goes with source "tfds". Received: {data_dir!r}')
-        return _load_prepared(SAMPLE_NAME, PACKAGE_DIR)
+        return read_prepared(PACKAGE_DIR / SAMPLE_NAME / SAMPLE_VERSION)
     if data_dir is not None:
-        data_dir = Path(data_dir).expanduser()
-        if not (data_dir / "mnist" / "3.0.1" / "dataset_info.json").exists():
+        directory = Path(data_dir).expanduser() / "mnist" / "3.0.1"
+        if not (directory / "dataset_info.json").exists():
             raise FileNotFoundError(
                 f"No prepared mnist/3.0.1 in data_dir={str(data_dir)!r}. {WAYS_OUT}"
             )
-        return _load_prepared("mnist", data_dir)
+        return _read_mnist(directory)
     return _load_or_download()
 
 
@@ -192,15 +194,15 @@ def prepare_from_idx(idx_dir: str, data_dir: str) -> Path:
     at all. Returns its path.
 
     Raises: `FileNotFoundError` or `ValueError` that names the missing or damaged file;
-    `FileExistsError` if `data_dir` already holds mnist/3.0.1.
+    `FileExistsError` if `data_dir` already holds mnist/3.0.1; `OSError` if it cannot be written.
     """
     data_dir = Path(data_dir).expanduser()
     target = data_dir / "mnist" / "3.0.1"
     if target.exists():
         raise FileExistsError(f"{target} exists already: remove it to prepare it anew.")
     splits = {"train": read_idx(idx_dir, "train"), "test": read_idx(idx_dir, "t10k")}
-    write_tfds("mnist", "3.0.1", "The MNIST database of handwritten digits.", splits, data_dir)
-    return target
+    description = "The MNIST database of handwritten digits."
+    return write_prepared("mnist", "3.0.1", description, splits, data_dir)
 
 
 def read_idx(idx_dir: str, prefix: str) -> tuple[np.ndarray, np.ndarray]:
@@ -211,58 +213,23 @@ def read_idx(idx_dir: str, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     return images[16:].reshape(-1, 28, 28, 1), labels[8:]
 
 
-def write_tfds(name: str, version: str, description: str, splits: dict, data_dir: str) -> None:
-    """Write splits of (images, labels) as a prepared TFDS directory, which appears whole."""
-    import tensorflow_datasets as tfds
-
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(28, 28, 1)),
-            "label": tfds.features.ClassLabel(num_classes=10),
-        }
-    )
-    examples = {
-        split: [
-            (key, {"image": image, "label": label})
-            for key, (image, label) in enumerate(zip(images, labels))
-        ]
-        for split, (images, labels) in splits.items()
-    }
-    data_dir = Path(data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_dir) as unfinished:
-        tfds.dataset_builders.store_as_tfds_dataset(
-            name, version, features, examples, data_dir=unfinished, description=description
-        )
-        (data_dir / name).mkdir(exist_ok=True)
-        # In one step, which fails if another process was faster.
-        os.rename(Path(unfinished) / name / version, data_dir / name / version)
-
-
-def _tfds():
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            "`load_mnist` reads TFDS data sets with TensorFlow, on any Keras backend: install "
-            "both, or pass arrays of your own to `fit`."
-        ) from error
-    return tfds
-
-
-def _load_prepared(name, data_dir):
-    tfds = _tfds()
-    return tuple(tfds.load(name, split=["train", "test"], data_dir=str(data_dir), download=False))
-
-
 def _load_or_download():
-    builder = _tfds().builder("mnist")
+    builder = import_tfds().builder("mnist")
     if not builder.is_prepared():
         # TFDS itself retries for minutes before it gives up.
         if not _reachable(builder.URL + "t10k-labels-idx1-ubyte.gz"):
             raise ConnectionError(f"MNIST must be downloaded, and cannot be reached. {WAYS_OUT}")
-        builder.download_and_prepare()
-    return tuple(builder.as_dataset(split=["train", "test"]))
+        try:
+            builder.download_and_prepare()
+        except Exception as error:
+            if not builder.is_prepared():  # by another process, which was faster
+                message = f"MNIST was not prepared in {builder.data_dir}: {brief(error)}."
+                raise OSError(f"{message} {WAYS_OUT}") from error
+    return _read_mnist(Path(builder.data_dir))
+
+
+def _read_mnist(directory):
+    return read_prepared(directory, f"Remove {directory}, then prepare it anew. {WAYS_OUT}")
 
 
 def _reachable(url, seconds=5):
@@ -289,13 +256,25 @@ def _read_verified(idx_dir, name):
         path = packed
     elif not path.exists():
         raise FileNotFoundError(f"Missing {name} or {name}.gz in {idx_dir}.")
-    try:
+    with named(path, "Get MNIST's file anew."):
         content = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or not a gzip file: {error}") from error
-    if hashlib.md5(content).hexdigest() != IDX_MD5[name]:
-        raise ValueError(f"{path} is not MNIST's: its MD5 sum is not {IDX_MD5[name]}.")
+        if hashlib.md5(content).hexdigest() != IDX_MD5[name]:
+            raise ValueError(f"its MD5 sum is not {IDX_MD5[name]}")
     return np.frombuffer(content, dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals():
+    """Let what ends a process, `kill` or a closed terminal, unwind as Ctrl-C does."""
+    names = {"SIGTERM", "SIGHUP"} & signal.Signals.__members__.keys()  # Windows has no SIGHUP
+    before = {signal.Signals[name]: signal.getsignal(signal.Signals[name]) for name in names}
+    try:
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -307,10 +286,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print(f"Verifying, then writing 70,000 digits to {options.to} …")
-        target = prepare_from_idx(options.from_idx, options.to)
+        with _interrupted_by_signals():
+            target = prepare_from_idx(options.from_idx, options.to)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: nothing was left in {options.to}.", file=sys.stderr)
+        return 130
     print(f'Wrote {target}. Read it with load_mnist("tfds", data_dir={options.to!r}).')
     return 0
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from rbm_tutorial.files import read_arrays
 from rbm_tutorial.rbm import RBM
+
+WEIGHTS = Path(__file__).parent / "mnist_rbm500.npz"
 
 
 def load_pretrained_rbm() -> RBM:
@@ -13,10 +14,10 @@ def load_pretrained_rbm() -> RBM:
     The weights are kept in half precision and returned in the precision of Keras' floats. Their
     test log-likelihood is in `stored_result("likelihood_pretrained")`; `python
     experiments/likelihood_mnist.py pretrained` measures it again. Draws nothing.
+    Raises: `ValueError` that names the file if it is damaged.
     """
-    weights = np.load(Path(__file__).parent / "mnist_rbm500.npz")
-    rbm = RBM(weights["hb"].size, weights["vb"].size)
-    rbm.build(weights["vb"].shape)
-    for name, value in weights.items():
-        getattr(rbm, name).assign(value)
+    w, hb, vb = read_arrays(WEIGHTS, "w_rec", "hb", "vb")
+    rbm = RBM(hb.size, vb.size)
+    rbm.build(vb.shape)
+    rbm.set_weights([w, hb, vb])
     return rbm

@@ -3,10 +3,11 @@
 The scripts in `experiments/` and `benchmarks/` make them; each file says with which versions.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
+
+from rbm_tutorial.files import read_arrays, read_json
 
 FOLDER = Path(__file__).parent / "measured"
 
@@ -14,17 +15,18 @@ FOLDER = Path(__file__).parent / "measured"
 def stored_result(name: str) -> dict:
     """What the file `name`.json holds, such as `likelihood_pretrained`.
 
-    Raises: `ValueError` for a name that there is no file of.
+    Raises: `ValueError` for a name that there is no file of, and for a damaged file.
     """
-    return json.loads(_file(name, ".json").read_text(encoding="utf-8"))
+    return read_json(_file(name, ".json"))
 
 
 def stored_samples(name: str) -> np.ndarray:
     """Samples p(v=1 | h) of a machine, (samples, visible) in [0, 1]; such as `samples_pretrained`.
 
-    Raises: `ValueError` for a name that there is no file of.
+    Raises: `ValueError` for a name that there is no file of, and for a damaged file.
     """
-    return np.load(_file(name, ".npz"))["probabilities"] / np.float32(255)
+    (pixels,) = read_arrays(_file(name, ".npz"), "probabilities")
+    return pixels / np.float32(255)
 
 
 def _file(name, suffix):

@@ -2,8 +2,32 @@
 
 import keras
 
+from rbm_tutorial.files import brief
+
 
 def with_objects(config: dict, *names: str) -> dict:
-    """`config` with the objects of these names made anew; those that it lacks are left out."""
-    make = keras.saving.deserialize_keras_object
-    return {**config, **{name: make(config[name]) for name in names if name in config}}
+    """`config` with its dtype policy and the objects of these names made anew, where it has them.
+
+    Raises: `ValueError` that names the one that cannot be made, and says why.
+    """
+    return {
+        **config,
+        **{name: _made(name, config[name]) for name in (*names, "dtype") if name in config},
+    }
+
+
+def _made(name, config):
+    make = keras.dtype_policies.get if name == "dtype" else keras.saving.deserialize_keras_object
+    try:
+        return make(config)
+    except Exception as error:
+        raise ValueError(
+            f"`{name}` of the configuration is wrong: {brief(_root(error))}."
+        ) from error
+
+
+def _root(error):
+    """What was wrong; Keras wraps it into a `TypeError` that opens with the whole configuration."""
+    while isinstance(error, TypeError) and error.__context__ is not None:
+        error = error.__context__
+    return error

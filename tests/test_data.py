@@ -109,27 +109,25 @@ def test_a_network_that_does_not_answer_is_not_waited_for(monkeypatch):
     assert time.monotonic() - start < 30
 
 
-def test_with_network_the_full_set_is_downloaded_once(monkeypatch, empty_tfds, small_idx):
+def test_with_network_the_full_set_is_downloaded_once(monkeypatch, empty_tfds, small_idx, tmp_path):
     """The download itself is TFDS'; here it is replaced by preparing a small set."""
     downloads = []
 
     class Builder:
         URL = "http://example.invalid/"
+        data_dir = str(tmp_path / "mnist" / "3.0.1")
 
         def is_prepared(self):
             return bool(downloads)
 
         def download_and_prepare(self):
-            downloads.append(1)
-
-        def as_dataset(self, split):
-            return [tf.data.Dataset.range(3) for _ in split]
+            downloads.append(data.prepare_from_idx(str(small_idx), str(tmp_path)))
 
     monkeypatch.setattr(empty_tfds, "builder", lambda name: Builder())
     monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **kwargs: None)
     for _ in range(2):
         train, _test = load_mnist("tfds")
-        assert train.cardinality() == 3
+        assert train.cardinality() == 30
     assert len(downloads) == 1
 
 
@@ -226,14 +224,14 @@ def test_an_interruption_while_writing_leaves_nothing_behind(small_idx, tmp_path
 
 
 def test_a_second_process_that_was_faster_wins(small_idx, tmp_path, monkeypatch):
-    original = data.write_tfds
+    original = data.write_prepared
 
     def late(name, version, *args):
         (tmp_path / name / version / "written_by_the_other").mkdir(parents=True)
-        original(name, version, *args)
+        return original(name, version, *args)
 
-    monkeypatch.setattr(data, "write_tfds", late)
-    with pytest.raises(OSError):
+    monkeypatch.setattr(data, "write_prepared", late)
+    with pytest.raises(FileExistsError, match="another process"):
         data.prepare_from_idx(str(small_idx), str(tmp_path))
     assert [p.name for p in (tmp_path / "mnist" / "3.0.1").iterdir()] == ["written_by_the_other"]
 

@@ -6,6 +6,7 @@ captions and exercises become plain Markdown, which every Jupyter shows.
 """
 
 import base64
+import os
 import re
 import shutil
 import zipfile
@@ -175,6 +176,12 @@ def offer_index_as_notebook(app, pagename, templatename, context, doctree) -> No
         context["ipynb_source"] = f"{pagename}.ipynb"
 
 
+def build_wheel(root: Path, folder: Path) -> Path:
+    """The wheel of the package, the same bytes whenever it is built: its files bear no date."""
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")  # 1980, where the dates of zips begin
+    return make_wheel_in(root / "pyproject.toml", folder).file
+
+
 def write_downloads(app, problem) -> None:
     """Wheel, zip, and readable notebooks behind the buttons."""
     if problem or app.builder.format != "html":
@@ -183,7 +190,7 @@ def write_downloads(app, problem) -> None:
     folder = out / "downloads"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    wheel = make_wheel_in(ROOT / "pyproject.toml", folder).file
+    wheel = build_wheel(ROOT, folder)
     labels = Labels(app.env, parse_file(source / "references.bib"))
     install = install_line(app, wheel.name)
     for page in sorted(app.env.found_docs):
