@@ -73,7 +73,7 @@ def test_forged_files_are_refused(saved, tmp_path, monkeypatch, place, forged):
 
 
 def test_a_file_that_nobody_forged_is_loaded(saved, tmp_path):
-    path = changed(saved, tmp_path / "same.keras", ("config", "centered"), True)
+    path = changed(saved, tmp_path / "same.keras", ("config", "centered"), False)
     assert keras.saving.load_model(path).rbm.number_hidden_units == 2
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_nobody_forged_is_loaded(saved, tmp_path):
         (("rbm", "config", "dtype", "config", "name"), -1, "`rbm` .*`dtype` .*name=-1"),
         (("negatives", "config", "number"), "3", "`negatives` .*`number` must be an integer"),
         (("negatives", "config", "trainable"), "no", "`negatives` .*`trainable` to be a boolean"),
-        (("negatives", "class_name"), "Popen", "`negatives` .*"),
+        (("negatives", "class_name"), "Popen", "`negatives` .* class 'Popen'"),
         (("dtype", "config", "name"), -1, "`dtype` .*name=-1"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_wrong_value_is_named_in_one_line(place, value, said):
     with pytest.raises(ValueError, match=said) as error:
         make(config)
     assert "could not be deserialized properly" not in str(error.value)
-    assert len(str(error.value)) < 400
+    assert len(str(error.value)) < 700
 
 
 def test_nothing_in_the_package_unpickles():
