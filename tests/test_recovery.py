@@ -1,13 +1,17 @@
 """Files appear whole or not at all, and a run that was killed goes on as if it had not been."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from conftest import EXAMPLES, assert_equal_weights, machine, trainer
+from networks import untraced
 
 from rbm_tutorial.recovery import Backup
 
-FIT = {"batch_size": 8, "verbose": 0, "shuffle": False, "epochs": 4}
+pytestmark = pytest.mark.usefixtures(untraced.__name__)
+FIT = {"batch_size": 11, "verbose": 0, "shuffle": False, "epochs": 4}
 
 
 class Killed(BaseException):
@@ -33,6 +37,7 @@ def run_until(epoch, folder):
         model_with_chains().fit(EXAMPLES, callbacks=[Backup(folder), killed_at(epoch)], **FIT)
 
 
+@functools.cache
 def uninterrupted():
     model = model_with_chains()
     model.fit(EXAMPLES, **FIT)
