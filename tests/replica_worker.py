@@ -1,13 +1,15 @@
-"""A process that trains on two replicas; `test_distribution.py` starts it and reads what it prints.
+"""Processes that train on two replicas; `test_distribution.py` reads what this one prints.
 
-python replica_worker.py devices            two logical CPUs of one process
-python replica_worker.py worker DIR [EPOCH] one of two processes that TF_CONFIG names; with
-                                            EPOCH it is killed at the end of that epoch
+python replica_worker.py DIR    what they end with, those that are killed and resume included
+
+TensorFlow is imported once: each is a fork of this process, in which it has not begun to compute.
 """
 
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 
 import keras
@@ -112,13 +114,71 @@ def epochs_with_backup(strategy, directory, last):
     return {"epochs": started, "weights": [w.tolist() for w in model.rbm.get_weights()]}
 
 
-def result(kind, directory=None, last=None):
-    strategy = two_devices() if kind == "devices" else tf.distribute.MultiWorkerMirroredStrategy()
-    if directory:
-        return epochs_with_backup(strategy, directory, last and int(last))
+def of_workers(directory, last=None):
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    with_backup = epochs_with_backup(strategy, directory, last)
+    return {**with_backup, **all_of(strategy)} if directory.endswith("whole") else with_backup
+
+
+def all_of(strategy):
     reply = {**one_large_step(strategy), **some_epochs(strategy), **uneven_batches(strategy)}
     return {**reply, "from_one_replica": differences_from_one_replica(strategy)}
 
 
+# ---------------------------------------------------------------- processes
+
+
+FORK = multiprocessing.get_context("fork")
+
+
+class Child:
+    """A fork that calls a function."""
+
+    def __init__(self, function, *arguments, **environment):
+        self.results, results = FORK.Pipe(duplex=False)
+
+        def call():
+            os.environ.update(environment)
+            results.send(function(*arguments))
+
+        self.process = FORK.Process(target=call)
+        self.process.start()
+        results.close()
+
+    def output(self):
+        """What the function gave, or the exit code if it gave nothing."""
+        try:
+            output = self.results.recv()
+        except EOFError:
+            output = None
+        self.process.join()
+        return self.process.exitcode if output is None else output
+
+
+def outputs_of_two_workers(directory, last=None):
+    """Of two workers on the loopback address, the second of which is killed after epoch `last`."""
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (first, second)]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in (0, 1)]
+    children = [
+        Child(of_workers, directory, end, TF_CONFIG=json.dumps(task))
+        for end, task in zip((None, last), tasks)
+    ]
+    return [child.output() for child in children]
+
+
 if __name__ == "__main__":
-    print(json.dumps(result(*sys.argv[1:])))
+    (folder,) = sys.argv[1:]
+    print(
+        json.dumps(
+            {
+                "devices": Child(lambda: all_of(two_devices())).output(),
+                "workers": outputs_of_two_workers(f"{folder}/whole"),
+                "killed": outputs_of_two_workers(f"{folder}/killed", last=4),
+                "resumed": outputs_of_two_workers(f"{folder}/killed"),
+            }
+        )
+    )

@@ -118,7 +118,7 @@ def test_a_machine_goes_with_all_that_was_compiled_for_it(calls):
 def test_calls_leave_nothing_behind(call):
     """Of many calls, less than one object each; what is compiled for one leaves hundreds."""
     rbm, calls = machine(), {**CALLS, **OWN_FUNCTIONS}
-    count = 10 if call in OWN_FUNCTIONS else 100
+    count = 5 if call in OWN_FUNCTIONS else 20
 
     def objects_after(number_of_calls):
         for number in range(number_of_calls):

@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,48 +16,18 @@ WORKER = Path(__file__).parent / "replica_worker.py"
 EXAMPLES = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]])
 
 
-def start(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(WORKER), *map(str, arguments)],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def start_two_workers(*arguments, of_second=()):
-    """Two workers on the loopback address, the second of them with arguments of its own."""
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in (first, second)]
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    return [
-        start(
-            "worker",
-            *arguments,
-            *(of_second if index else ()),
-            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-        )
-        for index in (0, 1)
-    ]
-
-
-def output_of(process):
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr[-3000:]
-    return json.loads(stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
-def on_two_devices():
-    return output_of(start("devices"))
+def outputs(tmp_path_factory):
+    """Of the processes of `replica_worker.py`."""
+    command = [sys.executable, str(WORKER), str(tmp_path_factory.mktemp("backups"))]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def by_two_workers():
-    return [output_of(process) for process in start_two_workers()]
+@pytest.fixture
+def on_two_devices(outputs):
+    return outputs["devices"]
 
 
 def exact_statistics():
@@ -110,17 +80,17 @@ def test_a_replica_without_examples_does_no_harm(on_two_devices):
     assert on_two_devices["evaluated"] == pytest.approx(on_two_devices["expected"], rel=1e-5)
 
 
-def test_weights_of_examples_count_among_all_replicas(on_two_devices, by_two_workers):
+def test_weights_of_examples_count_among_all_replicas(on_two_devices, outputs):
     """Were each replica to divide by a sum of its own, it would be far from one replica."""
-    for reply in (on_two_devices, *by_two_workers):
+    for reply in (on_two_devices, *outputs["workers"]):
         ours, without_weights = reply["from_one_replica"]
         assert ours < 1e-5
         assert without_weights > 1e-2
 
 
-def test_two_workers_do_what_two_devices_do(on_two_devices, by_two_workers):
+def test_two_workers_do_what_two_devices_do(on_two_devices, outputs):
     """Weights, offsets, chains and reported means: the same numbers in either arrangement."""
-    for index, worker in enumerate(by_two_workers):
+    for index, worker in enumerate(outputs["workers"]):
         for ours, theirs in zip(worker["change"], on_two_devices["change"], strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
         for (ours,), theirs in zip(worker["shared"], on_two_devices["shared"], strict=True):
@@ -129,15 +99,12 @@ def test_two_workers_do_what_two_devices_do(on_two_devices, by_two_workers):
         assert worker["logs"] == pytest.approx(on_two_devices["logs"], rel=1e-5)
 
 
-def test_training_goes_on_after_a_worker_was_killed(tmp_path):
+def test_training_goes_on_after_a_worker_was_killed(outputs):
     """All restart and resume where the chief saved; the end is that of an uninterrupted run."""
-    whole = [output_of(process) for process in start_two_workers(tmp_path / "whole")]
-    first, second = start_two_workers(tmp_path / "killed", of_second=["4"])
-    for process in (first, second):
-        process.communicate(timeout=300)
-    assert second.returncode == -9
-    assert first.returncode != 0
-    resumed = [output_of(process) for process in start_two_workers(tmp_path / "killed")]
+    first, second = outputs["killed"]  # exit codes
+    assert second == -signal.SIGKILL
+    assert first > 0
+    resumed, whole = outputs["resumed"], outputs["workers"]
     assert [worker["epochs"][0] for worker in resumed] == [5, 5]
     assert [worker["weights"] for worker in resumed] == [worker["weights"] for worker in whole]
 

@@ -1,15 +1,17 @@
 """Files appear whole or not at all, and a run that was killed goes on as if it had not been."""
 
-from functools import partial
+import functools
 
 import keras
 import numpy as np
 import pytest
 from conftest import EXAMPLES, assert_equal_weights, machine, trainer
+from networks import untraced
 
 from rbm_tutorial.recovery import Backup
 
-FIT = {"batch_size": 8, "verbose": 0, "shuffle": False, "epochs": 4}
+pytestmark = pytest.mark.usefixtures(untraced.__name__)
+FIT = {"batch_size": 11, "verbose": 0, "shuffle": False, "epochs": 4}
 
 
 class Killed(BaseException):
@@ -35,6 +37,7 @@ def run_until(epoch, folder):
         model_with_chains().fit(EXAMPLES, callbacks=[Backup(folder), killed_at(epoch)], **FIT)
 
 
+@functools.cache
 def uninterrupted():
     model = model_with_chains()
     model.fit(EXAMPLES, **FIT)
@@ -193,7 +196,7 @@ def test_a_callback_that_raises_stop_iteration_ends_nothing_as_if_all_were_well(
     for hook in HOOKS[method]:
         derived = type("Stopping", (keras.callbacks.Callback,), {hook: stop})()
         patched = keras.callbacks.Callback()
-        setattr(patched, hook, partial(stop, patched))
+        setattr(patched, hook, functools.partial(stop, patched))
         for callback in (derived, patched):
             before = vars(callback).get(hook)
             with pytest.raises(RuntimeError, match=rf"`callbacks` must not .*Received.* {hook} of"):

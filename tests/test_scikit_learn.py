@@ -1,5 +1,7 @@
 """The RBM as a step of a pipeline."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from rbm_tutorial.stack import DeepBeliefNetwork
 
 LABELS = np.random.default_rng(0).integers(4, size=200)
 IMAGES = np.repeat(np.eye(4)[LABELS], 2, axis=1)
+FEW = IMAGES[:20]
+eagerly = pytest.mark.usefixtures(untraced.__name__)
 
 
 def test_learns_features_that_a_classifier_can_use():
@@ -31,26 +35,29 @@ def test_learns_features_that_a_classifier_can_use():
     assert float(rbm.reconstruction_cost(IMAGES)) < 2.0  # pixels by themselves: 4.5
 
 
+@eagerly
 def test_the_same_seed_gives_the_same_features():
     transformer = RBMTransformer(3, n_iter=2, random_state=1, persistent_chains=5)
-    first, second = (clone(transformer).fit_transform(IMAGES) for _ in range(2))
+    first, second = (clone(transformer).fit_transform(FEW) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    other = clone(transformer).set_params(random_state=2).fit_transform(IMAGES)
+    other = clone(transformer).set_params(random_state=2).fit_transform(FEW)
     assert not np.allclose(first, other)
 
 
+@eagerly
 def test_its_settings_can_be_searched():
     pipeline = make_pipeline(RBMTransformer(n_iter=2, random_state=0), LogisticRegression())
     search = GridSearchCV(pipeline, {"rbmtransformer__n_components": [2, 3]}, cv=2)
-    search.fit(IMAGES, LABELS)
+    search.fit(FEW, LABELS[:20])
     names = search.best_estimator_[0].get_feature_names_out()
     assert len(names) == search.best_params_["rbmtransformer__n_components"]
 
 
+@eagerly
 def test_refuses_values_outside_the_unit_interval_and_other_widths():
     with pytest.raises(ValueError, match="must lie in"):
         RBMTransformer(2).fit(2 * IMAGES)
-    fitted = RBMTransformer(2, n_iter=1).fit(IMAGES)
+    fitted = RBMTransformer(2, n_iter=1).fit(FEW)
     with pytest.raises(ValueError, match="8 features"):
         fitted.transform(IMAGES[:, :4])
 
@@ -72,14 +79,16 @@ def test_refuses_settings_that_cannot_work(name, value):
         RBMTransformer(**{name: value}).fit(IMAGES)
 
 
+@eagerly
 def test_settings_may_be_numbers_of_numpy():
-    ours = RBMTransformer(np.int64(2), n_iter=np.int32(1), random_state=np.int64(3)).fit(IMAGES)
-    same = RBMTransformer(2, n_iter=1, random_state=3).fit(IMAGES)
+    ours = RBMTransformer(np.int64(2), n_iter=np.int32(1), random_state=np.int64(3)).fit(FEW)
+    same = RBMTransformer(2, n_iter=1, random_state=3).fit(FEW)
     np.testing.assert_array_equal(ours.transform(IMAGES), same.transform(IMAGES))
 
 
+@eagerly
 def test_has_what_code_for_bernoulli_rbm_reads():
-    fitted = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    fitted = RBMTransformer(3, n_iter=1, random_state=0).fit(FEW)
     twin = BernoulliRBM(3)
     twin.components_ = fitted.components_
     twin.intercept_hidden_ = fitted.intercept_hidden_
@@ -120,37 +129,46 @@ def test_changed_settings_take_effect(changed):
     np.testing.assert_allclose(ours.components_, np.asarray(rbm.w_rec).T, atol=1e-6)
 
 
+@eagerly
 def test_refuses_settings_that_cannot_change_while_it_learns():
-    ours = RBMTransformer(3, persistent_chains=5).partial_fit(IMAGES)
+    ours = RBMTransformer(3, persistent_chains=5).partial_fit(FEW)
     for name, value in [("n_components", 4), ("persistent_chains", 6), ("learning_rate", -1)]:
         with pytest.raises(ValueError, match=f"`{name}`.* must .*Received"):
-            ours.set_params(**{name: value}).partial_fit(IMAGES)
+            ours.set_params(**{name: value}).partial_fit(FEW)
         ours.set_params(n_components=3, persistent_chains=5, learning_rate=0.1)
-    assert ours.partial_fit(IMAGES) is ours
+    assert ours.partial_fit(FEW) is ours
 
 
-@pytest.mark.parametrize("text", [IMAGES.astype(str), IMAGES.astype(str).astype(object)])
+@eagerly
+@pytest.mark.parametrize("text", [FEW.astype(str), FEW.astype(str).astype(object)])
 def test_text_is_no_number(text):
     with pytest.raises(ValueError, match=r"strings|text"):
         RBMTransformer(3).fit(text)
-    numbers = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES.astype(object))
-    same = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    numbers = RBMTransformer(3, n_iter=1, random_state=0).fit(FEW.astype(object))
+    same = RBMTransformer(3, n_iter=1, random_state=0).fit(FEW)
     np.testing.assert_array_equal(numbers.components_, same.components_)
 
 
+@eagerly
 def test_draws_a_gibbs_step_of_its_machine():
-    ours = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
-    again = RBMTransformer(3, n_iter=1, random_state=0).fit(IMAGES)
+    ours = RBMTransformer(3, n_iter=1, random_state=0).fit(FEW)
+    again = RBMTransformer(3, n_iter=1, random_state=0).fit(FEW)
     drawn = ours.gibbs(IMAGES)
     np.testing.assert_array_equal(drawn, again.rbm_.forward_gibbs(IMAGES, steps=1))
     assert set(np.unique(drawn)) == {0, 1}
 
 
+@functools.cache
+def fitted():
+    return RBMTransformer(2, n_iter=1).fit(FEW)
+
+
+@eagerly
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples", "gibbs"])
 @pytest.mark.parametrize("bad", [255 * IMAGES, IMAGES - 1, np.where(IMAGES > 0, np.nan, IMAGES)])
 def test_refuses_values_wherever_they_come(method, bad):
     with pytest.raises(ValueError, match=r"`X` must lie in|NaN"):
-        getattr(RBMTransformer(2, n_iter=1).fit(IMAGES), method)(bad)
+        getattr(fitted(), method)(bad)
 
 
 def squashed(X):
@@ -177,7 +195,7 @@ class AnyValues(RBMTransformer):
         return super().score_samples(squashed(X))
 
 
-@pytest.mark.usefixtures(untraced.__name__)
+@eagerly
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_passes_the_checks_of_scikit_learn():
     """All but two, once the values of their data are squashed into [0, 1].

@@ -13,7 +13,7 @@ from conftest import (
     parameters_of,
     states,
 )
-from networks import down_tables, exact_bound, labeled_network, network, up_tables
+from networks import down_tables, exact_bound, labeled_network, network, untraced, up_tables
 
 from rbm_tutorial import (
     RBM,
@@ -26,6 +26,7 @@ from rbm_tutorial import (
 from rbm_tutorial.negatives import DataChains, PersistentChains
 
 DATA = states(4)[[3, 3, 9, 14]]
+eagerly = pytest.mark.usefixtures(untraced.__name__)
 P_DATA = np.bincount([3, 3, 9, 14], minlength=16) / 4
 
 
@@ -112,7 +113,7 @@ def standard_scores(persistent=False, kind=DeepBeliefNetwork, repeats=40):
         if persistent:
             model.chains.assign(exact_samples(exact_of(dbn.top), 2000, repeat))
         before = named_weights(dbn)
-        model.fit(x, batch_size=len(x), shuffle=False, verbose=0)
+        model.train_on_batch(x)
         for name, value in named_weights(dbn).items():
             updates.setdefault(name, []).append(before[name] - value)
     exact = exact_gradients(network(), None if persistent else 2)
@@ -205,6 +206,7 @@ def test_the_top_goes_along_the_statistics_of_its_states_less_those_of_the_chain
         np.testing.assert_allclose(new - old, data - chains, atol=1e-5)
 
 
+@eagerly
 def test_without_an_optimizer_it_is_gradient_descent_at_the_rate_of_the_top():
     first, second = (WakeSleep(network()) for _ in range(2))
     first.dbn.top.learning_rate = 0.03
@@ -216,6 +218,7 @@ def test_without_an_optimizer_it_is_gradient_descent_at_the_rate_of_the_top():
     assert_equal_weights(first, second)
 
 
+@eagerly
 def test_the_top_has_negatives_of_any_kind():
     chains = WakeSleep(network(), negatives=PersistentChains(7))
     chains.compile()
@@ -236,18 +239,18 @@ def test_an_old_configuration_still_loads():
 # ---------------------------------------------------------------- with labels, and contracts
 
 
-@pytest.mark.parametrize("wrong", [-1, 4])
-def test_labels_of_no_class_in_a_data_set_are_refused(wrong):
+def test_labels_of_no_class_in_a_data_set_are_refused():
     """There they are seen only when they come."""
     model, x = WakeSleep(labeled_network()), states(4)
     model.compile()
-    labels = np.arange(16) % 4
-    labels[9] = wrong
-    data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(8)
-    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0|NaN"):
-        model.evaluate(data, verbose=0)
-    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0|NaN"):
-        model.fit(data, shuffle=False, verbose=0)
+    for wrong in (-1, 4):
+        labels = np.arange(16) % 4
+        labels[9] = wrong
+        data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(8)
+        with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0|NaN"):
+            model.evaluate(data, verbose=0)
+        with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in 0|NaN"):
+            model.fit(data, shuffle=False, verbose=0)
 
 
 @pytest.mark.slow
@@ -284,7 +287,7 @@ def test_evaluation_draws_nothing_and_reports_the_cost_of_a_pass_of_probabilitie
         np.testing.assert_array_equal(rbm.seed_generator.state, state)
 
 
-@pytest.mark.slow
+@eagerly
 @pytest.mark.parametrize("persistent", [0, 5])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, persistent):
     whole, half = (WakeSleep(network(), persistent) for _ in range(2))
