@@ -74,6 +74,7 @@ class LikelihoodPath(keras.callbacks.Callback):
     Attributes:
         checkpoints: w, hb, vb at the start and after each epoch.
         log_z: those of the chains there, nats.
+        error_at_start: the standard error of the first of these, nats.
 
     Raises: `ValueError` for a model without `likelihood_chains`.
     """
@@ -85,6 +86,7 @@ class LikelihoodPath(keras.callbacks.Callback):
                 f"Received: {type(self.model).__name__} without them"
             )
         self.checkpoints, self.log_z = [], []
+        self.error_at_start = float(error_squared(self.model.live.values())) ** 0.5
         self.on_epoch_end(0)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -94,6 +96,8 @@ class LikelihoodPath(keras.callbacks.Callback):
 
     def reverse_log_partition(self, samples, steps: int = 100, seed: int = 0):
         """Estimate log Z of the last checkpoint by going back to the first: → (log Z, error) nats.
+
+        The error holds that of the way back and that of log Z at the start.
 
         Args:
             samples: states drawn from the last checkpoint, (chains, visible).
@@ -116,7 +120,8 @@ class LikelihoodPath(keras.callbacks.Callback):
         for number, (old, new) in enumerate(ends):
             first = np.array([seed, 2**30 + number])  # numbers of its own
             chains = Followed(*line(tuple(chains), old, new, np.int32(steps), first))
-        return self.log_z[0] - float(log_partition(chains)), float(error_squared(chains)) ** 0.5
+        error = (float(error_squared(chains)) + self.error_at_start**2) ** 0.5
+        return self.log_z[0] - float(log_partition(chains)), error
 
 
 @functools.lru_cache(maxsize=16)

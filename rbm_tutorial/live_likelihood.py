@@ -16,6 +16,7 @@ from keras import ops
 from rbm_tutorial.annealing import annealed_chains, base_biases, independent_log_partition
 from rbm_tutorial.backend import checked_range, fold_in, uniform_stream, wait_for
 from rbm_tutorial.checks import check_count
+from rbm_tutorial.units import Beside
 
 LONGEST = 10  # updates between two steps of the chains
 SPREAD = 0.002  # nats², of log-weights in one step: chains step more often above, less below
@@ -253,10 +254,7 @@ class LiveLikelihood(keras.layers.Layer):
 
     def _log_p(self, x, parameters, followed):
         (visible, hidden), (w, hb, vb) = self.units, parameters
-        x = ops.cast(x, "float32")
-        if not visible.unbounded:
-            message = "`x` must hold states where the likelihood is asked for: call `binarize`."
-            x = x + checked_range(x * (1 - x), 0, 0, f"{message} Received values x, x(1 - x)")
+        x = checked_states(visible, ops.cast(x, "float32"), w.shape[0])
         of_hidden = ops.sum(hidden.log_normalizer(ops.matmul(x, w) + hb), axis=1)
         return ops.matmul(x, vb) + visible.log_measure(x) + of_hidden - log_partition(followed)
 
@@ -267,3 +265,20 @@ class LiveLikelihood(keras.layers.Layer):
 def parameters_of(rbm):
     """w, hb, vb in single precision."""
     return [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+
+
+def checked_states(units, x, number: int):
+    """x itself, (batch, number), once each unit that is no real number is in one of its states.
+
+    What is computed from the rest raises or becomes NaN, as `checked_range` says.
+    """
+    if isinstance(units, Beside):
+        first, last = units.split(x)
+        first = checked_states(units.first, first, number - units.count)
+        return ops.concatenate([first, checked_states(units.last, last, units.count)], axis=1)
+    if units.unbounded:
+        return x
+    values = np.unique(np.concatenate([np.ravel(site) for site in units.sites(number)]))
+    distances = ops.min(ops.abs(x[:, :, None] - np.float32(values)), axis=2)
+    message = "`x` must hold states where the likelihood is asked for: call `binarize`."
+    return x + checked_range(distances, 0, 0, f"{message} Received values at distances from them")

@@ -5,11 +5,9 @@ import itertools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import (
     EXAMPLES,
     PAIRS,
-    REFUSED_WHEN_COMPILED,
     assert_equal_weights,
     each_pair,
     exact_of,
@@ -32,9 +30,7 @@ from rbm_tutorial.live_likelihood import (
     log_partition,
     step_along,
 )
-from rbm_tutorial.missing import IncompleteContrastiveDivergence
 from rbm_tutorial.recovery import Backup
-from rbm_tutorial.variances import VarianceLearning
 
 FIT = {"batch_size": 8, "verbose": 0, "shuffle": False}
 
@@ -249,6 +245,14 @@ def test_without_an_average_of_the_optimizer_the_last_tenth_counts():
     np.testing.assert_allclose(average_of(model)[2], 1 - left, rtol=1e-4)
 
 
+def test_units_of_three_states_have_their_likelihood():
+    rbm = machine_of(PAIRS["binomial, binary"])
+    exact, model = exact_of(rbm), follower(rbm, chains=400)
+    logs = model.evaluate(np.float32(exact.v), verbose=0, return_dict=True)
+    expected = -exact.free_energy.mean() - exact.log_z
+    assert abs(logs["log_likelihood"] - expected) < 3.5 * logs["log_likelihood_error"]
+
+
 # ---------------------------------------------------------------- beside training
 
 
@@ -311,48 +315,9 @@ def test_the_way_back_agrees_and_its_error_is_stated():
         backwards, error = path.reverse_log_partition(samples, steps=steps)
         total = (error**2 + float(error_squared(model.live.values()))) ** 0.5
         assert abs(backwards - exact.log_z) < 3.5 * total < 0.3
+    at_start, path.error_at_start = path.error_at_start, 1.0  # as if begun where log Z is uncertain
+    assert path.reverse_log_partition(samples)[1] > 1
+    path.error_at_start = at_start
     wrong, error = path.reverse_log_partition(0 * samples, steps=1)  # all from one state
     assert abs(wrong - exact.log_z) > 6 * error
     assert len(path.checkpoints) == len(path.log_z) == 11
-
-
-# ---------------------------------------------------------------- what is refused
-
-GRAY = np.full((8, 4), 0.5, "float32")
-
-
-def test_gray_pixels_have_no_likelihood():
-    with pytest.raises(ValueError, match="`x` must"):
-        follower().fit(GRAY, **FIT)
-    with pytest.raises(REFUSED_WHEN_COMPILED):
-        follower().train_on_batch(ops.convert_to_tensor(GRAY))
-    data = tf.data.Dataset.from_tensor_slices(GRAY).batch(4)
-    with pytest.raises(REFUSED_WHEN_COMPILED):
-        follower().fit(data, verbose=0, shuffle=False)
-
-
-@pytest.mark.parametrize("number", [-1, 1.5, "100", None])
-def test_the_number_of_chains_is_checked(number):
-    with pytest.raises(ValueError, match="`likelihood_chains` must"):
-        ContrastiveDivergence(machine(), likelihood_chains=number)
-
-
-def test_models_whose_likelihood_it_would_not_be_refuse():
-    with pytest.raises(ValueError, match="`likelihood_chains` must be 0"):
-        VarianceLearning(machine_of(PAIRS["real, binary"]), likelihood_chains=10)
-    with pytest.raises(ValueError, match="`likelihood_chains` must be 0"):
-        IncompleteContrastiveDivergence(machine(), likelihood_chains=10)
-
-
-@only_tensorflow
-def test_replicas_refuse():
-    refused = pytest.raises(ValueError, match="`likelihood_chains` must be 0")
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope(), refused:
-        ContrastiveDivergence(machine(), likelihood_chains=10)
-
-
-def test_a_path_needs_chains():
-    model = ContrastiveDivergence(machine())
-    model.compile(keras.optimizers.SGD(0.1))
-    with pytest.raises(ValueError, match="likelihood_chains"):
-        model.fit(EXAMPLES, callbacks=[LikelihoodPath()], **FIT)
