@@ -114,8 +114,8 @@ class LiveLikelihood(keras.layers.Layer):
 
     θ̄ is the exponential average with the momentum of the optimizer, if that keeps one
     (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
-    renewed, and the chains follow, so often that each step spreads their log-weights by no more
-    than a few hundredths of a nat: at every second update or so while much is learned, at every
+    renewed, and the chains follow, so often that each step spreads their log-weights by about
+    0.04 nats: at every second update or so while much is learned, at every
     tenth in the end, and at the first of an epoch. They begin by annealed importance sampling. What
     they draw depends on the machine's seed alone and leaves its random state as it is.
 
@@ -163,6 +163,9 @@ class LiveLikelihood(keras.layers.Layer):
 
     def begin(self, rbm):
         """Take the weights as they are for θ̄, and anneal the chains to them.
+
+        The first `fit` does it. Do it, too, after weights were set by hand: θ̄ knows nothing of
+        them.
 
         So slowly that n_eff is at least half of their number, if 25,600 temperatures do it.
         """

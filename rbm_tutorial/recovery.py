@@ -162,7 +162,8 @@ class RaiseOnNaN(keras.callbacks.Callback):
     """
 
     def on_epoch_end(self, epoch, logs=None):
-        bad = [name for name, value in (logs or {}).items() if np.isnan(value).any()]
+        told = ("loss", "val_loss", "log_likelihood", "val_log_likelihood")
+        bad = [name for name in told if np.isnan(logs.get(name, 0.0)).any()]
         if bad:
             raise ValueError(
                 f"The {bad[0]} of epoch {epoch} is NaN: x must hold values that its units can have "
