@@ -1,5 +1,6 @@
 """Greedy training: what each layer learns from, that it raises the exact bound, and resumption."""
 
+import functools
 import shutil
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import BINARY, exact_of, machine, p_value, states, trainer, warm
-from networks import exact_bound, exact_p_v, table, transposed, up_tables
+from networks import exact_bound, exact_p_v, table, transposed, untraced, up_tables
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
 from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples
@@ -15,6 +16,7 @@ from rbm_tutorial.recovery import Backup
 from rbm_tutorial.training import linear_decay
 
 X, _ = bars_and_stripes(3)
+eagerly = pytest.mark.usefixtures(untraced.__name__)
 
 
 def assert_equal_stacks(first, second):
@@ -71,6 +73,7 @@ def test_each_epoch_has_states_and_an_order_of_its_own():
     np.testing.assert_array_equal(states_of(in_order), x)
 
 
+@eagerly
 def test_training_asks_for_the_states_of_each_epoch():
     """Epoch 1 after epoch 0 is the run of both; epoch 0 twice is not."""
 
@@ -93,6 +96,7 @@ def test_training_asks_for_the_states_of_each_epoch():
 # ---------------------------------------------------------------- training
 
 
+@eagerly
 def test_layers_are_trained_in_turn_on_states_of_the_one_below():
     rbms = [*two_layers(), RBM(4, seed=2)]
     seen = []
@@ -129,7 +133,7 @@ def test_a_further_layer_raises_the_exact_bound():
     assert p_data @ np.log(exact_p_v(after)) > p_data @ exact_bound(after)
 
 
-@pytest.mark.slow
+@eagerly
 def test_an_interrupted_run_is_resumed_bit_for_bit(tmp_path):
     def run(epochs, directory):
         def backup(rbm):
@@ -137,7 +141,7 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(tmp_path):
             return [keras.callbacks.BackupAndRestore(path, delete_checkpoint=False)]
 
         return train_stack(
-            X, two_layers(), epochs=epochs, batch_size=4, verbose=0, callbacks=backup
+            X, two_layers(), epochs=epochs, batch_size=7, verbose=0, callbacks=backup
         )
 
     whole = run(4, tmp_path / "whole")
@@ -146,6 +150,7 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(tmp_path):
     assert_equal_stacks(whole, run(4, tmp_path / "parts"))
 
 
+@eagerly
 def test_built_layers_keep_their_weights_as_the_start():
     rbm = machine(9, 5)
     before = np.array(rbm.w_rec)
@@ -154,6 +159,7 @@ def test_built_layers_keep_their_weights_as_the_start():
     np.testing.assert_allclose(rbm.w_rec, before, atol=0.1)
 
 
+@eagerly
 def test_layers_of_equal_seed_start_from_weights_of_their_own():
     rbms = [RBM(9, seed=0), RBM(9, seed=0)]
     train_stack(X, rbms, epochs=1, verbose=0, optimizer=keras.optimizers.SGD(0.0))
@@ -174,6 +180,13 @@ def test_a_top_that_sees_labels_learns_them():
 # ---------------------------------------------------------------- what it takes
 
 
+@functools.cache
+def trained_at_a_hundredth():
+    optimizer = keras.optimizers.SGD
+    return train_stack(X, two_layers(), epochs=2, verbose=0, optimizer=lambda rbm: optimizer(0.01))
+
+
+@eagerly
 @pytest.mark.parametrize(
     "optimizer",
     ["sgd", keras.optimizers.SGD(0.01), lambda rbm: keras.optimizers.SGD(0.01)],
@@ -181,19 +194,18 @@ def test_a_top_that_sees_labels_learns_them():
 )
 def test_an_optimizer_may_be_named_given_or_made(optimizer):
     """Each layer has one of its own: that of "sgd" has the rate 0.01."""
-    expected = train_stack(X, two_layers(), epochs=2, verbose=0,
-                           optimizer=lambda rbm: keras.optimizers.SGD(0.01))  # fmt: skip
     made = train_stack(X, two_layers(), epochs=2, verbose=0, optimizer=optimizer)
-    assert_equal_stacks(expected, made)
+    assert_equal_stacks(trained_at_a_hundredth(), made)
 
 
 def in_batches(*parts):
     return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(4)
 
 
+@eagerly
 def test_images_may_come_in_batches_of_a_data_set():
-    expected = train_stack(X, two_layers(), verbose=0)
-    made = train_stack(in_batches(X), two_layers(), callbacks=None, verbose=0)
+    expected = train_stack(X, two_layers(), epochs=2, verbose=0)
+    made = train_stack(in_batches(X), two_layers(), callbacks=None, epochs=2, verbose=0)
     assert_equal_stacks(expected, made)
 
 
@@ -229,6 +241,7 @@ def test_callbacks_are_one_or_several_or_none():
     assert as_list(one) == as_list([one]) == as_list((one,)) == [one]
 
 
+@eagerly
 def test_weights_of_validation_weigh_its_means():
     """Where all but the first weigh nothing it is alone."""
 
@@ -237,12 +250,14 @@ def test_weights_of_validation_weigh_its_means():
         note = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda _, logs: costs.append(logs["val_reconstruction_cost"])
         )
-        train_stack(X, two_layers(), verbose=0, callbacks=note, validation_data=validation_data)
+        watched = {"callbacks": note, "validation_data": validation_data}
+        train_stack(X, two_layers(), epochs=1, verbose=0, **watched)
         return costs[0]
 
     assert cost(X[:6], None, np.eye(6)[0]) == pytest.approx(cost(X[:1]), rel=1e-5)
 
 
+@eagerly
 def test_validation_reports_on_every_layer_and_changes_nothing():
     labels, logs = np.arange(14) % 2, []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, seen: logs.append(seen))
