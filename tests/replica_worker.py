@@ -120,9 +120,13 @@ def of_workers(directory, last=None):
     return {**with_backup, **all_of(strategy)} if directory.endswith("whole") else with_backup
 
 
+def of_devices():
+    strategy = two_devices()
+    return {**all_of(strategy), "from_one_replica": differences_from_one_replica(strategy)}
+
+
 def all_of(strategy):
-    reply = {**one_large_step(strategy), **some_epochs(strategy), **uneven_batches(strategy)}
-    return {**reply, "from_one_replica": differences_from_one_replica(strategy)}
+    return {**one_large_step(strategy), **some_epochs(strategy), **uneven_batches(strategy)}
 
 
 # ---------------------------------------------------------------- processes
@@ -175,7 +179,7 @@ if __name__ == "__main__":
     print(
         json.dumps(
             {
-                "devices": Child(lambda: all_of(two_devices())).output(),
+                "devices": Child(of_devices).output(),
                 "workers": outputs_of_two_workers(f"{folder}/whole"),
                 "killed": outputs_of_two_workers(f"{folder}/killed", last=4),
                 "resumed": outputs_of_two_workers(f"{folder}/killed"),
