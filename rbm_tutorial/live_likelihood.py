@@ -7,6 +7,7 @@ chains must not be those that make the gradient, which pushes down just where th
 on training derives it.
 """
 
+import math
 from typing import NamedTuple
 
 import keras
@@ -23,7 +24,7 @@ SPREAD = 0.002  # nats², of log-weights in one step: chains step more often abo
 LEAST_MEMORY = 100  # updates over which weights are averaged in the beginning, and then
 SHARE = 10  # over about this part, a tenth, of all updates so far
 OWN_SEED = 2**20  # folded into the seed of the machine
-FEW, MANY = 100, 25_600  # temperatures to begin with
+TEMPERATURES = 100, 400, 1600, 6400, 25_600  # to begin with: the first that are enough
 
 
 class Followed(NamedTuple):
@@ -114,10 +115,10 @@ class LiveLikelihood(keras.layers.Layer):
 
     θ̄ is the exponential average with the momentum of the optimizer, if that keeps one
     (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
-    renewed, and the chains follow, so often that each step spreads their log-weights by about
-    0.04 nats: at every second update or so while much is learned, at every
-    tenth in the end, and at the first of an epoch. They begin by annealed importance sampling. What
-    they draw depends on the machine's seed alone and leaves its random state as it is.
+    renewed, and the chains follow, so often that each step spreads their log-weights by about 0.04
+    nats: at every second update or so while much is learned, at every tenth in the end, and at the
+    first of an epoch. They begin by annealed importance sampling. What they draw depends on the
+    machine's seed alone and leaves its random state as it is.
 
     Args:
         number: of chains.
@@ -164,10 +165,8 @@ class LiveLikelihood(keras.layers.Layer):
     def begin(self, rbm):
         """Take the weights as they are for θ̄, and anneal the chains to them.
 
-        The first `fit` does it. Do it, too, after weights were set by hand: θ̄ knows nothing of
-        them.
-
-        So slowly that n_eff is at least half of their number, if 25,600 temperatures do it.
+        So slowly that n_eff is at least half of their number, if 25,600 temperatures do it. The
+        first `fit` begins; begin anew after weights were set by hand, of which θ̄ knows nothing.
         """
         seed = ops.cast(fold_in(rbm.seed_generator.state.value, OWN_SEED), "uint32")
         self.seed.assign(seed)
@@ -175,13 +174,11 @@ class LiveLikelihood(keras.layers.Layer):
         start = rbm.visible_units.sample(
             ops.tile(base[None], (self.number, 1)), uniform_stream(np.array([number, 0]))
         )
-        temperatures, log_w = FEW, np.array([0.0, np.inf])
-        while temperatures <= MANY:
+        for temperatures in TEMPERATURES:
             betas = np.linspace(0, 1, temperatures)
             v, log_w = annealed_chains(rbm, start, betas, base, number)
             if float(effective_share(ops.convert_to_tensor(log_w))) >= 0.5:
                 break
-            temperatures *= 4
         log_z = independent_log_partition(rbm, base)
         begun = Followed(v, log_w - log_w.max(), log_z + log_w.max(), 0.0, 0)
         for variable, value in zip((*self.followed, self.since, self.wait), (*begun, 0, 0)):
@@ -282,6 +279,6 @@ def checked_states(units, x, number: int):
     if units.unbounded:
         return x
     values = np.unique(np.concatenate([np.ravel(site) for site in units.sites(number)]))
-    distances = ops.min(ops.abs(x[:, :, None] - np.float32(values)), axis=2)
-    message = "`x` must hold states where the likelihood is asked for: call `binarize`."
-    return x + checked_range(distances, 0, 0, f"{message} Received values at distances from them")
+    product = math.prod(x - np.float32(value) for value in values)  # 0 at each of them
+    message = "`x` must hold states where the likelihood is asked for: call `binarize`. Received"
+    return x + checked_range(product, 0, 0, f"{message} values x, x(1 - x) or the like")

@@ -175,6 +175,14 @@ def worst_error(kind):
     return np.abs(errors.nats).max(), int(model.live.followed.resamplings)
 
 
+@pytest.mark.parametrize("rate, momentum, expected", [(0.0, 0.9, 10), (1.0, 0.1, 1)])
+def test_chains_step_as_often_as_the_weights_move(rate, momentum, expected):
+    optimizer = keras.optimizers.SGD(rate, use_ema=True, ema_momentum=momentum)
+    model = follower(machine(), optimizer)
+    model.fit(np.tile(EXAMPLES, (4, 1)), epochs=1, batch_size=1, verbose=0)
+    assert abs(int(model.live.wait) - expected) <= 1
+
+
 def test_neither_raw_weights_nor_the_chains_of_the_gradient_would_do():
     assert worst_error(LiveLikelihood)[0] < 0.2
     error, resamplings = worst_error(AlongRawWeights)
