@@ -1,6 +1,7 @@
 """What measures and draws is compiled once, and goes with the machine that it was compiled for."""
 
 import gc
+import os
 import resource
 import sys
 import weakref
@@ -116,6 +117,7 @@ def test_a_machine_goes_with_all_that_was_compiled_for_it(calls):
     assert [reference() for reference in machines] == [None] * len(calls)
 
 
+MANY = int(os.environ.get("CALLS", "20"))  # of calls: 300 take some minutes
 ANSWERS = {"ReferenceType", "builtin_function_or_method"}  # isinstance keeps them, and forgets
 
 
@@ -148,7 +150,7 @@ def growth(calls, first=5):
 def test_calls_leave_nothing_behind(call):
     """Of many calls, less than one object each; what is compiled for one leaves hundreds."""
     rbm, calls = machine(), {**CALLS, **OWN_FUNCTIONS}
-    count = 5 if call in OWN_FUNCTIONS else 20
+    count = 5 if call in OWN_FUNCTIONS else MANY
     numbers = [*range(8), *range(count)]
     objects, _, more = growth(
         [partial(calls[call], rbm, number % 6) for number in numbers], first=8
@@ -175,13 +177,13 @@ A_FEW = 10  # of objects, that what other tests have left behind may add to each
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "train_on_batch"])
 def test_a_model_is_traced_once_and_calls_leave_nothing_behind(method):
     """A call that was traced anew took a MiB or two."""
-    model, count = Counted(machine(), persistent_chains=5), 15
+    model = Counted(machine(), persistent_chains=5)
     model.compile()
     quiet = {} if method == "train_on_batch" else {"verbose": 0, "batch_size": 8}
     call = partial(getattr(model, method), EXAMPLES, **quiet)
     call()
     traces = model.traces
-    objects, memory, more = growth([call] * (5 + count))
+    objects, memory, more = growth([call] * (5 + MANY))
     assert objects < A_FEW, more
     assert model.traces == traces
     assert (traces > 0) == (method != "predict")
