@@ -298,9 +298,8 @@ class FastFit(keras.Model):
         return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)
 
     def _compiles_blocks(self):
-        compiled = self.jit_compile and not self.run_eagerly
         whole = not keras.distribution.distribution() and not keras.config.max_steps_per_epoch()
-        return compiled and whole
+        return self.jit_compile and not self.run_eagerly and whole
 
     def _trace_anew_if_changed(self):
         """Let a changed setting take effect, though compiled functions keep the one they saw."""
