@@ -22,6 +22,24 @@ def linear_decay(rate: float, updates: int):
     return keras.optimizers.schedules.PolynomialDecay(rate, updates, 0.0)
 
 
+class MeanOfSome(keras.metrics.Mean):
+    """The mean over the first batch and every so-many-th after it; `due` says which are meant."""
+
+    def __init__(self, every, **kwargs):
+        super().__init__(**kwargs)
+        self.every = int(every)
+        self.seen = self.add_variable((), "zeros", dtype="int32", name="seen")
+
+    def due(self):
+        due = ops.mod(self.seen.value, self.every) == 0
+        self.seen.assign(self.seen.value + 1)
+        return due
+
+    def reset_state(self):
+        super().reset_state()
+        self.seen.assign(0)
+
+
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class ContrastiveDivergence(FastFit):
     """Trains an RBM through `compile` and `fit` on  mean F(x) - mean F(v⁽ᵏ⁾),  v⁽ᵏ⁾ held constant.
@@ -39,6 +57,9 @@ class ContrastiveDivergence(FastFit):
         negatives: where v⁽ᵏ⁾ comes from, an object of module `negatives`.
         likelihood_chains: 0, or the number of chains by which `fit` and `evaluate` report the
             log-likelihood, too; 100 are enough.
+        reconstruct_every: in training the reconstruction cost is the mean over the first update of
+            an epoch and every so-many-th after it, since it costs a product beside the five of an
+            update.
 
     Attributes:
         live: what these know, a `LiveLikelihood`, or `None`.
@@ -79,16 +100,18 @@ class ContrastiveDivergence(FastFit):
         centered: bool = False,
         negatives=None,
         likelihood_chains: int = 0,
+        reconstruct_every: int = 1,
         **kwargs,
     ):
         if not isinstance(rbm, RBM):
             raise ValueError(f"`rbm` must be an RBM. Received: {type(rbm).__name__}")
         check_tied(rbm, "ContrastiveDivergence")
         negatives = chosen_negatives(persistent_chains, negatives)
+        check_count("reconstruct_every", reconstruct_every)
         super().__init__(**kwargs)
         self.rbm = rbm
         self._negatives, self._centered = negatives, centered
-        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
+        self.reconstruction_tracker = MeanOfSome(reconstruct_every, name="reconstruction_cost")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         check_count("likelihood_chains", likelihood_chains, least=0)
         self.live = LiveLikelihood(likelihood_chains) if likelihood_chains else None
@@ -164,9 +187,21 @@ class ContrastiveDivergence(FastFit):
             h, free_energy = rbm.forward(x), rbm.free_energy(x)
             loss = batch_mean(free_energy, weights)
         self.free_energy_tracker.update_state(free_energy, weights)
-        costs = rbm.visible_units.cross_entropy(x, rbm.visible_logits(h))
-        self.reconstruction_tracker.update_state(costs, weights)
+        self._watch_reconstruction(x, h, weights, training)
         return loss / replicas()  # Keras sums over them
+
+    def _watch_reconstruction(self, x, h, weights, training):
+        def costs():
+            return self.rbm.visible_units.cross_entropy(x, self.rbm.visible_logits(h))
+
+        tracker = self.reconstruction_tracker
+        if not training or tracker.every == 1:
+            tracker.update_state(costs(), weights)
+            return
+        due = tracker.due()
+        taken = ops.cond(due, costs, lambda: ops.zeros_like(x[:, 0]))
+        weights = ops.ones_like(taken) if weights is None else weights
+        tracker.update_state(taken, weights * ops.cast(due, weights.dtype))
 
     def get_config(self):
         return {
@@ -175,6 +210,7 @@ class ContrastiveDivergence(FastFit):
             "centered": self.centered,
             "negatives": keras.saving.serialize_keras_object(self.negatives),
             "likelihood_chains": self.live.number if self.live is not None else 0,
+            "reconstruct_every": self.reconstruction_tracker.every,
         }
 
     @classmethod

@@ -229,6 +229,42 @@ def test_a_short_last_batch_counts_by_its_images():
     assert evaluated["loss"] == pytest.approx(mean_free_energy, rel=1e-4)
 
 
+def fitted_weighed(every, rate=0.0):
+    """A model, and its reconstruction costs after two epochs of three updates each."""
+    model = ContrastiveDivergence(machine(), reconstruct_every=every)
+    model.compile(keras.optimizers.SGD(rate))
+    weights = np.arange(1.0, 16)
+    history = model.fit(
+        EXAMPLES[:15], sample_weight=weights, batch_size=5, epochs=2, shuffle=False, verbose=0
+    )
+    return model, history.history["reconstruction_cost"], weights
+
+
+def test_the_cost_is_the_mean_over_the_updates_at_which_it_is_taken():
+    """Of three updates in an epoch the first and the third."""
+    model, found, weights = fitted_weighed(every=2)
+    x, rbm = EXAMPLES[:15], model.rbm
+    costs = rbm.visible_units.cross_entropy(x, rbm.visible_logits(rbm.forward(x)))
+    costs = np.asarray(costs)
+    for cost in found:
+        taken = np.arange(15) // 5 != 1
+        expected = np.average(costs[taken], weights=weights[taken])
+        assert cost == pytest.approx(expected, rel=1e-5)
+        assert cost != pytest.approx(np.average(costs, weights=weights), rel=1e-3)  # over all
+
+
+def test_how_often_the_cost_is_taken_changes_no_weight():
+    (often, *_), (seldom, *_) = (fitted_weighed(every, rate=0.1) for every in (1, 2))
+    assert_equal_weights(often, seldom)
+
+
+def test_how_often_is_a_count_and_is_kept_in_the_configuration():
+    with pytest.raises(ValueError, match=r"`reconstruct_every`.*Received: 0"):
+        ContrastiveDivergence(machine(), reconstruct_every=0)
+    config = ContrastiveDivergence(machine(), reconstruct_every=3).get_config()
+    assert ContrastiveDivergence.from_config(config).reconstruction_tracker.every == 3
+
+
 @pytest.mark.parametrize("persistent_chains", [0, 5])
 def test_validation_draws_nothing_and_changes_nothing(persistent_chains):
     with_validation, without = machine(), machine()
