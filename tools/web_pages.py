@@ -160,6 +160,11 @@ MENDS = [
     (r'role="doc-biblioentry"', 'role="listitem"'),  # deprecated, and no item of its list
     (r'\s*<meta name="viewport" content="width=device-width, initial-scale=1" ?/>', ""),
 ]
+# No browser lets a page from the disk fetch another one, and excerpts are not to begin in code.
+MENDS_OF_SEARCH = [
+    (r"(else if \(showSearchSummary)\)", r'\1 && location.protocol !== "file:")'),
+    (r'\[".headerlink", "script", "style"\]', '[".headerlink", "script", "style", "pre"]'),
+]
 
 
 def finish(app, problem) -> None:
@@ -169,14 +174,20 @@ def finish(app, problem) -> None:
     out = Path(app.outdir)
     files = [file for file in sorted(out.rglob("*.html")) if out / "_static" not in file.parents]
     for file in files:
-        page = file.read_text(encoding="utf-8")
-        for pattern, replacement in MENDS:
-            page = re.sub(pattern, replacement, page)
-        file.write_text(page, encoding="utf-8")
+        mend(file, MENDS)
+    mend(out / "_static/searchtools.js", MENDS_OF_SEARCH)
     for unused in [out / "_static/scripts/fontawesome.js", *out.glob("_static/**/*.map")]:
         unused.unlink(missing_ok=True)
     if base := app.config.html_baseurl:
         write_sitemap(out, [f"{base}{file.relative_to(out).as_posix()}" for file in files])
+
+
+def mend(file: Path, mends: list[tuple[str, str]]) -> None:
+    """Replace each pattern in a file."""
+    text = file.read_text(encoding="utf-8")
+    for pattern, replacement in mends:
+        text = re.sub(pattern, replacement, text)
+    file.write_text(text, encoding="utf-8")
 
 
 def write_sitemap(out: Path, addresses: list[str]) -> None:
