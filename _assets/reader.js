@@ -16,7 +16,7 @@ const fitted = new ResizeObserver((entries) => {
 if (window.MathJax) MathJax.startup = { async pageReady() {
   const isNear = (formula) => {
     const { top, bottom, height } = formula.getBoundingClientRect();
-    return height > 0 && bottom > -innerHeight && top < 2 * innerHeight;
+    return height > 0 && bottom > 0 && top < 1.5 * innerHeight;
   };
   const all = [...document.querySelectorAll(".math")];
   const near = new Set(all.filter(isNear));

@@ -128,7 +128,7 @@ def test_opens_over_http_with_at_most_two_megabytes(phone):
     assert weight(phone.loaded) < 2e6
 
 
-@visits("phone", CHAPTERS)
+@visits("phone", [*CHAPTERS, "index.html"])
 def test_figures_can_be_read_on_a_phone_and_open_large(phone):
     """Text of 10 points is 20 pixels of the file, so half the file's size shows it at 10.
 
