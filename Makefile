@@ -68,7 +68,7 @@ pages: install  ## build the pages from the outputs that are committed; warnings
 browser: pages  ## read every page in Chromium, where there is one
 ifneq ($(CHROMIUM),)
 	@echo "Reading the pages in a browser; a dot is a test:"
-	$(BIN)/pytest -rs -n 2 --dist loadgroup -p no:cacheprovider -p no:cov $(IN_BROWSER)
+	$(BIN)/pytest $(IN_PAIRS) -rs -p no:cacheprovider -p no:cov $(IN_BROWSER)
 else
 	@echo "Skipped: $(IN_BROWSER), which read the pages in a browser. They need \`chromium\`."
 endif

@@ -1,14 +1,27 @@
-"""The built pages, and how the tests in a browser open them."""
+"""The built pages, and how the tests in a browser open them and judge them.
 
+axe-core, which judges accessibility, is looked for in $AXE.
+"""
+
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 HTML = Path(__file__).parent.parent / "_build" / "html"
 EVERY = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html"))
 EVERY = [name for name in EVERY if not name.startswith(("_static/", "_modules/"))]
 CHAPTERS = [name for name in EVERY if re.match(r"chapters/(\d\d|appendix_source)", name)]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+AXE = Path(os.environ.get("AXE", HTML.parent / "axe/node_modules/axe-core/axe.min.js"))
+needs_axe = pytest.mark.skipif(not AXE.exists(), reason="axe-core, which judges, is not there")
+VIOLATIONS = """(tags) => axe
+  .run({ exclude: ["mjx-container"] },
+    { runOnly: tags, resultTypes: ["violations"], elementRef: false, preload: false })
+  .then(({ violations }) => violations.flatMap(({ id, nodes }) =>
+    nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.any[0]?.message ?? ""}`)))"""
 
 
 def open_page(browser, address, formulas=True, **settings):
@@ -34,3 +47,8 @@ def unfold(page):
     """Open what is folded, and lay out what is far from the screen, too."""
     page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
     page.add_style_tag(content="* { content-visibility: visible !important; }")
+
+
+def overflow(page):
+    """By how many pixels a page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth - innerWidth")

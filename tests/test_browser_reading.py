@@ -113,7 +113,9 @@ def test_the_animation_moves_only_while_its_fold_is_open(read):
 def test_no_other_picture_moves():
     moving = [path.name for path in (HTML / "_images").iterdir() if b"acTL" in path.read_bytes()]
     for path in (HTML / name for name in EVERY):
-        for picture in re.findall(r'src="data:image/png;base64,([\w+/=\s]+)"', path.read_text("utf-8")):
+        for picture in re.findall(
+            r'src="data:image/png;base64,([\w+/=\s]+)"', path.read_text("utf-8")
+        ):
             moving += [path.name] * (b"acTL" in base64.b64decode(picture))
     assert moving == [Path(ANIMATED).name]
 
