@@ -8,9 +8,10 @@ ON_JAX := $(addprefix tests/test_,backend.py threefry.py blocks.py checks.py uni
 KEEP_COMPILED := JAX_COMPILATION_CACHE_DIR=_build/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
 	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
+IN_BROWSER := $(wildcard tests/test_browser*.py)
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
 EXECUTE := $(BIN)/python tools/execute.py
-export CHROMIUM ?= $(shell command -v chromium google-chrome | head -n 1)
+export CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 EPUBCHECK := /usr/share/java/epubcheck.jar
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -41,7 +42,7 @@ book: install  ## execute every chapter and build the pages into _build/html
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) $(WITHOUT_LOGS)
 
-test: lint unit chapters pages  ## run every check but those in a browser
+test: lint unit chapters browser  ## run every check; those in a browser where there is one
 
 lint: install  ## check the style of code and notebooks
 	$(BIN)/ruff format --check .
@@ -49,7 +50,7 @@ lint: install  ## check the style of code and notebooks
 
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX, too, but for slow ones
 	@echo "Testing the package; a dot is a test:"
-	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 --ignore tests/test_browser.py
+	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 $(addprefix --ignore ,$(IN_BROWSER))
 	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) -m "not slow" --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
 	$(BIN)/coverage report
 
@@ -67,9 +68,9 @@ pages: install  ## build the pages from the outputs that are committed; warnings
 browser: pages  ## read every page in Chromium, where there is one
 ifneq ($(CHROMIUM),)
 	@echo "Reading the pages in a browser; a dot is a test:"
-	$(BIN)/pytest -rs -p no:cacheprovider tests/test_browser.py
+	$(BIN)/pytest $(IN_PAIRS) -rs -p no:cacheprovider -p no:cov $(IN_BROWSER)
 else
-	@echo "Skipped: tests/test_browser.py, which reads every page in a browser. It needs \`chromium\`."
+	@echo "Skipped: $(IN_BROWSER), which read the pages in a browser. They need \`chromium\`."
 endif
 
 pdf epub: pages  ## write the book into one file, in _build/book

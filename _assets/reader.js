@@ -1,4 +1,33 @@
-// What style sheets cannot do for readers who print, listen, or use a keyboard.
+// What style sheets cannot do for readers who print, listen, use a keyboard or a slow phone.
+
+// A formula that is wider than the screen is set smaller, down to two thirds; then it scrolls.
+const fitted = new ResizeObserver((entries) => {
+  const fit = (formula) => {
+    const box = formula.matches("[display]") ? formula : formula.closest("p, li, dd, figcaption");
+    if (!box || formula.closest("table")) return;
+    formula.style.fontSize = formula.dataset.size ??= formula.style.fontSize;
+    const scale = (0.99 * box.clientWidth) / formula.scrollWidth;
+    if (scale < 0.99) formula.style.fontSize = `calc(${formula.dataset.size} * ${Math.max(scale, 0.66)})`;
+  };
+  for (const { target } of entries) target.querySelectorAll("mjx-container").forEach(fit);
+});
+
+// Formulas near the screen are set first, the others afterwards, some at a time.
+if (window.MathJax) MathJax.startup = { async pageReady() {
+  const isNear = (formula) => {
+    const { top, bottom, height } = formula.getBoundingClientRect();
+    return height > 0 && bottom > 0 && top < 1.5 * innerHeight;
+  };
+  const all = [...document.querySelectorAll(".math")];
+  const near = new Set(all.filter(isNear));
+  const later = all.filter((formula) => !near.has(formula));
+  for (let some = [...near]; some.length + later.length > 0; some = later.splice(0, 40)) {
+    await MathJax.typesetPromise(some);
+    for (const formula of some) fitted.observe(formula.closest("div.math, p, li, dd, figcaption") ?? formula);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+} };
+
 document.addEventListener("DOMContentLoaded", () => {
   // Paper shows what is folded; afterwards it is as it was.
   let opened = [];
@@ -28,19 +57,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const watch = (blocks) => document.querySelectorAll(blocks).forEach((block) => sized.observe(block));
   watch(".bd-article :is(pre, .cell_output, .pst-scrollable-table-container)");
 
-  // A formula that is wider than the screen is set smaller, down to two thirds; then it scrolls.
-  const fit = (formula) => {
-    const box = formula.matches("[display]") ? formula : formula.closest("p, li, dd, figcaption");
-    if (!box || formula.closest("table")) return;
-    formula.style.fontSize = formula.dataset.size ??= formula.style.fontSize;
-    const scale = (0.99 * box.clientWidth) / formula.scrollWidth;
-    if (scale < 0.99) formula.style.fontSize = `calc(${formula.dataset.size} * ${Math.max(scale, 0.66)})`;
-  };
-  const fitted = new ResizeObserver((entries) => entries.forEach(({ target }) => {
-    target.querySelectorAll("mjx-container").forEach(fit);
-  }));
-  window.MathJax?.startup?.promise.then(() => {
+  window.MathJax?.startup?.promise?.then(() => {
     watch("mjx-container[display]");
-    document.querySelectorAll(".bd-article :is(div.math, p:has(mjx-container))").forEach((box) => fitted.observe(box));
   });
 });

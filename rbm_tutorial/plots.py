@@ -29,7 +29,7 @@ def use_style() -> None:
     """Set matplotlib's defaults: transparent figures, mid-gray text, color-blind-safe lines."""
     plt.rcParams.update(
         {
-            "figure.figsize": (7.2, 4.0),
+            "figure.figsize": (5.4, 3.0),
             "figure.dpi": 144,
             "figure.facecolor": "none",
             "savefig.facecolor": "none",
@@ -69,7 +69,7 @@ def image_grid(
     """
     images = (_gray if (vmin, vmax) == (0, 1) else _array)("images", images)
     tiles = _tile(images, columns, image_shape)
-    ax = _axes(ax, width=7.2, height=7.2 * tiles.shape[0] / tiles.shape[1])
+    ax = _axes(ax, width=5.4, height=5.4 * tiles.shape[0] / tiles.shape[1])
     ax.imshow(tiles, cmap=cmap, vmin=vmin, vmax=vmax)
     ax.set_axis_off()
     return ax
@@ -257,7 +257,7 @@ def _gray(name, x):
     return array
 
 
-def _axes(ax, width=7.2, height=4.0):
+def _axes(ax, width=5.4, height=3.0):
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 

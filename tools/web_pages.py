@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from docutils import nodes
+from fontTools import subset, ttLib
 from sphinx_exercise.nodes import is_exercise_node, solution_node
 
 ROOT = Path(__file__).parent.parent
@@ -160,6 +161,11 @@ MENDS = [
     (r'role="doc-biblioentry"', 'role="listitem"'),  # deprecated, and no item of its list
     (r'\s*<meta name="viewport" content="width=device-width, initial-scale=1" ?/>', ""),
 ]
+# No browser lets a page from the disk fetch another one, and excerpts are not to begin in code.
+MENDS_OF_SEARCH = [
+    (r"(else if \(showSearchSummary)\)", r'\1 && location.protocol !== "file:")'),
+    (r'\[".headerlink", "script", "style"\]', '[".headerlink", "script", "style", "pre"]'),
+]
 
 
 def finish(app, problem) -> None:
@@ -169,14 +175,44 @@ def finish(app, problem) -> None:
     out = Path(app.outdir)
     files = [file for file in sorted(out.rglob("*.html")) if out / "_static" not in file.parents]
     for file in files:
-        page = file.read_text(encoding="utf-8")
-        for pattern, replacement in MENDS:
-            page = re.sub(pattern, replacement, page)
-        file.write_text(page, encoding="utf-8")
+        mend(file, MENDS)
+    mend(out / "_static/searchtools.js", MENDS_OF_SEARCH)
     for unused in [out / "_static/scripts/fontawesome.js", *out.glob("_static/**/*.map")]:
         unused.unlink(missing_ok=True)
+    keep_icons(out, used="".join(file.read_text(encoding="utf-8") for file in files))
     if base := app.config.html_baseurl:
         write_sitemap(out, [f"{base}{file.relative_to(out).as_posix()}" for file in files])
+
+
+def mend(file: Path, mends: list[tuple[str, str]]) -> None:
+    """Replace each pattern in a file."""
+    text = file.read_text(encoding="utf-8")
+    for pattern, replacement in mends:
+        text = re.sub(pattern, replacement, text)
+    file.write_text(text, encoding="utf-8")
+
+
+def keep_icons(out: Path, used: str) -> None:
+    """Leave in the font of icons those that pages show: 4 kB of 420."""
+    names = set(re.findall(r"\bfa-[\w-]+", used))
+    rule = r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\\w+"\}'
+
+    def kept(icon):
+        return icon[0] * bool(names & set(re.findall(r"fa-[\w-]+", icon[1])))
+
+    sheets = sorted(out.glob("_static/**/*.css"))
+    styles = "".join(re.sub(rule, kept, sheet.read_text(encoding="utf-8")) for sheet in sheets)
+    shown = {int(code, 16) for code in re.findall(r'"\\(f\w{3})"', styles)}
+    for path in out.glob("_static/vendor/fontawesome/webfonts/*.ttf"):
+        font = ttLib.TTFont(path)
+        subsetter = subset.Subsetter()
+        subsetter.populate(unicodes=shown)
+        subsetter.subset(font)
+        font.save(path)
+    for sheet in sheets:
+        mend(sheet, [(r'url\([^)]*/fa-[\w-]+\.woff2\) format\("woff2"\),', "")])
+    for unused in out.glob("_static/vendor/fontawesome/webfonts/*.woff2"):
+        unused.unlink()
 
 
 def write_sitemap(out: Path, addresses: list[str]) -> None:
