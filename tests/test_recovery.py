@@ -180,7 +180,7 @@ def test_weights_in_several_files_are_loaded(tmp_path):
 
 
 def interrupted_at(epoch):
-    """What Python does at Ctrl-C, at the end of the first batch of an epoch."""
+    """What Python does at Ctrl-C, after the updates of an epoch."""
     at = {}
 
     def press(batch, logs=None):
@@ -194,13 +194,13 @@ def interrupted_at(epoch):
 
 @pytest.mark.parametrize("backup", [False, True])
 def test_ctrl_c_leaves_usable_weights_and_says_where_training_stopped(tmp_path, backup):
-    """On JAX, whose blocks of updates end with the epoch here, the weights of the epoch before."""
+    """Those of the last execution, which here ends with the epoch, on JAX of the epoch before."""
     model = model_with_chains()
     callbacks = [Backup(tmp_path)] if backup else []
     with pytest.raises(KeyboardInterrupt) as error:
         model.fit(EXAMPLES, callbacks=[*callbacks, interrupted_at(2)], **FIT)
     updates = int(model.optimizer.iterations)
-    assert updates == (4 if keras.backend.backend() == "jax" else 5)
+    assert updates == (4 if keras.backend.backend() == "jax" else 6)
     assert error.value.__notes__ == [
         f"Training stopped in epoch 3 of 4. The weights are those after {updates} updates in all."
     ]
