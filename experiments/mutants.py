@@ -3,7 +3,7 @@
     [KERAS_BACKEND=jax] python experiments/mutants.py MODULE … [--each N] [--seed N] [--to FILE]
 
 An operator, comparison, constant or condition becomes another one, or a statement goes. Of all such
-changes of a module N are drawn, and `tests/test_MODULE.py` runs until its first failure, in a fork
+changes of a module N are drawn, and `tests/test_MODULE.py`, or what tests it, runs until its first failure, in a fork
 of this process, which imports the libraries once. Prints a line for each change that no test
 noticed, to be read one by one: some change nothing that anybody could see. FILE gets them as JSON,
 with how many changes there are, were tried and were noticed.
@@ -30,6 +30,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parent.parent
+ELSEWHERE = {"contrast": ("training", "training_centered", "sample_weights")}
 CPU_SECONDS = 180  # a change that makes a loop endless is noticed, too
 OTHER = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
@@ -110,7 +111,8 @@ def noticed(work, tests):
 
 def tried(module, work, each, rng):
     """What became of so many changes of a module."""
-    path, tests = work / "rbm_tutorial" / f"{module}.py", [f"tests/test_{module}.py"]
+    path = work / "rbm_tutorial" / f"{module}.py"
+    tests = [f"tests/test_{name}.py" for name in ELSEWHERE.get(module, (module,))]
     source = path.read_text(encoding="utf-8")
     if noticed(work, tests):
         raise RuntimeError(f"{tests} fail without any change.")

@@ -15,7 +15,8 @@ from rbm_tutorial.likelihood import ais_log_partition, exact_log_partition
 from rbm_tutorial.units import Categorical, Gaussian
 
 FORMATS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-FORMATS["float64"] = np.float64
+if keras.backend.backend() == "tensorflow":  # JAX has no double precision unless it is asked to
+    FORMATS["float64"] = np.float64
 SIZES = {
     "one unit": (1, 1),
     "few": (7, 5),
@@ -38,7 +39,7 @@ def machine_of(visible, hidden, scale, dtype):
 
 
 def as_float64(x):
-    return np.asarray(keras.ops.cast(x, "float64"))
+    return np.asarray(x).astype("float64")
 
 
 def references(rbm, v, h):
@@ -141,7 +142,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("format_", ["float16", "bfloat16", "mixed_float16", "float64"])
+@pytest.mark.parametrize("format_", [*FORMATS, "mixed_float16"])
 def test_every_kind_of_training_runs_in_every_format(format_, kind):
     x = np.random.default_rng(0).integers(0, 2, (22, 6)).astype("float32")
     model = ContrastiveDivergence(RBM(4, seed=0, dtype=format_, activity_regularizer="l2"), **kind)
