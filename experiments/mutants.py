@@ -3,10 +3,10 @@
     [KERAS_BACKEND=jax] python experiments/mutants.py MODULE … [--each N] [--seed N] [--to FILE]
 
 An operator, comparison, constant or condition becomes another one, or a statement goes. Of all such
-changes of a module N are drawn, and `tests/test_MODULE.py`, or what tests it, runs until its first failure, in a fork
-of this process, which imports the libraries once. Prints a line for each change that no test
-noticed, to be read one by one: some change nothing that anybody could see. FILE gets them as JSON,
-with how many changes there are, were tried and were noticed.
+changes of a module N are drawn, and its tests run until their first failure, in a fork of this
+process, which imports the libraries once. Prints a line for each change that no test noticed, to be
+read one by one: some change nothing that anybody could see. FILE gets them as JSON, with how many
+changes there are, were tried and were noticed.
 """
 
 import argparse
