@@ -58,6 +58,17 @@ def checked_range(x, low: float, high: float, message: str):
     return x
 
 
+def single(x):
+    """`x` in single precision at least: sums over units go beyond 65,504, where float16 ends."""
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x
+
+
+def affine(x, w, b):
+    """x·w + b in single precision at least."""
+    return ops.matmul(single(x), single(w)) + single(b)
+
+
 def wait_for(first, x):
     """Return `x`, but not before `first` is computed, a tensor or several: state may change."""
     if BACKEND == "jax":  # functions have no such state

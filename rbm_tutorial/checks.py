@@ -20,6 +20,12 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {value!r}")
 
 
+def check_flag(name: str, value: bool) -> None:
+    """`value` is `True` or `False`."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` must be True or False. Received: {value!r}")
+
+
 def check_positive(name: str, value: float) -> None:
     """`value` is a finite number above 0."""
     if not isinstance(value, numbers.Real) or not 0 < value < math.inf:

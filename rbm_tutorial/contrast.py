@@ -84,7 +84,7 @@ def with_gradient(value, w, hb, vb, dw, dhb, dvb):
 
     def gradient(*args, upstream=None):
         (upstream,) = args if upstream is None else (upstream,)
-        given = [upstream * d for d in (dw, dhb, dvb)]
+        given = [ops.cast(upstream, d.dtype) * d for d in (dw, dhb, dvb)]
         return ops.zeros_like(value), *given, *(ops.zeros_like(d) for d in (dw, dhb, dvb))
 
     return value, gradient
@@ -125,7 +125,8 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
     gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
     if weights is not None:  # chains alone teach nothing
         some = anything(x, weights)
-        difference, gradient = some * difference, [some * d for d in gradient]
+        difference = ops.multiply(some, difference)
+        gradient = [ops.multiply(some, d) for d in gradient]
     if offsets:
         gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, weights))
     constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]

@@ -24,7 +24,8 @@ from rbm_tutorial.examples import (
 )
 from rbm_tutorial.executions import UPDATES_AN_EXECUTION, shorter_executions, trained_by
 from rbm_tutorial.pipelines import is_dataset, shuffled_batches, without_autotuning
-from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, weights_kept, written_whole
+from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, place_told, weights_kept, written_whole
+from rbm_tutorial.saving import of_configuration
 
 if BACKEND == "jax":
     from rbm_tutorial import blocks
@@ -71,17 +72,17 @@ class FastFit(keras.Model):
             raise ValueError(f"`loss` must be left out: the model has its own. Received: {loss!r}")
         if steps_per_execution is None:
             steps_per_execution = 1 if self.distributed else UPDATES_AN_EXECUTION
-        if optimizer is None:
-            optimizer = self.default_optimizer()
+        check_count("steps_per_execution", steps_per_execution)
+        optimizer = self.default_optimizer() if optimizer is None else optimizer
         super().compile(optimizer, None, *args, steps_per_execution=steps_per_execution, **kwargs)
         self.forget_compiled()
         self.learning = None
 
     def compile_from_config(self, config):
-        # Keras leaves this to models with a `compile` of their own. Whether XLA compiles depends on
-        # the backend that loads the model, not on the one that saved it.
-        config = {name: value for name, value in config.items() if name != "jit_compile"}
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        # Keras leaves this to us. Whether XLA compiles depends on the backend that loads the model.
+        with of_configuration("compile_config"):
+            config = {name: value for name, value in config.items() if name != "jit_compile"}
+            self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -105,7 +106,7 @@ class FastFit(keras.Model):
         given, train_function = self._batched(given)
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         try:
-            keeping, stepping = weights_kept(self), shorter_executions(self, *steps)
+            keeping, stepping = place_told(self), shorter_executions(self, *steps)
             ending, training = only_data_end(callbacks), trained_by(self, train_function)
             with keeping as keep, stepping, ending, training:
                 given["callbacks"] = [*given["callbacks"], *keep]
@@ -189,7 +190,7 @@ class FastFit(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         weights = None
         if sample_weight is not None:
-            weights = ops.reshape(ops.cast(sample_weight, self.variable_dtype), (-1,))
+            weights = ops.reshape(ops.cast(sample_weight, self.weights[0].dtype), (-1,))
             weights = checked_weights(weights)
         return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
 
@@ -226,9 +227,8 @@ class FastFit(keras.Model):
             )
         x, y, weights = examples(*(given.get(name) for name in EXAMPLES), self.labeled)
         self._check(x, y)
-        rest = {name: value for name, value in given.items() if name not in EXAMPLES}
         known = {name: v for name, v in zip(EXAMPLES, (x, y, weights)) if v is not None}
-        return {**known, **rest}
+        return known | {name: v for name, v in given.items() if name not in EXAMPLES}
 
     def _checked_images(self, x):
         x = images(x, self.labeled)
@@ -314,7 +314,6 @@ class FastFit(keras.Model):
             self.forget_compiled()
 
     def forget_compiled(self):
-        """Let everything be traced anew."""
         self.train_function = self.test_function = self.block_function = None
         self.shortened = {}
         self.traced_with = self.settings()

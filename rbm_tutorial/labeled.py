@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import checked_range
+from rbm_tutorial.backend import affine, checked_range, single
 from rbm_tutorial.checks import (
     check_built,
     check_count,
@@ -97,12 +97,12 @@ class LabeledRBM(RBM):
         v = real_tensor("v", v, self.vb.dtype)
         check_matrix("v", v, w_image.shape[0])
         v = self.visible_units.first.checked(v, "v")
-        logits = ops.matmul(v, w_image) + self.hb
+        logits = affine(v, w_image, self.hb)
         sums = [
-            ops.sum(self.hidden_units.log_normalizer(logits + w_label[k]), axis=1)
+            ops.sum(self.hidden_units.log_normalizer(logits + single(w_label[k])), axis=1)
             for k in range(self.number_classes)
         ]
-        return ops.softmax(ops.stack(sums, axis=1) + self.vb[-self.number_classes :])
+        return ops.softmax(ops.stack(sums, axis=1) + single(self.vb[-self.number_classes :]))
 
     def sample_image(self, labels, steps: int = 1000):
         """Draw v ~ p(v | y) for each of `labels`, (batch,): → (batch, image units) in {0, 1}.

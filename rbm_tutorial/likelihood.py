@@ -56,7 +56,7 @@ def log_likelihood(rbm: RBM, x, log_z: float):
     check_machine(rbm, "log_likelihood")
     log_z = finite_number("log_z", log_z)
     x = rbm.checked_visible(x, "x")
-    return -rbm.free_energy(x, rbm.hidden_logits(x)) - log_z
+    return -rbm.free_energy(x) - log_z
 
 
 def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):

@@ -9,11 +9,12 @@ import warnings
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import check_tensorflow, fork_stream, uniform
+from rbm_tutorial.backend import affine, check_tensorflow, fork_stream, single, uniform
 from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
+    check_flag,
     check_input_shape,
     check_matrix,
     check_positive,
@@ -59,8 +60,8 @@ class RBM(keras.layers.Layer):
     Output shape: (batch, hidden), the means of h given v, p(h=1 | v) (binary units).
 
     Under mixed precision a call of the layer computes in half precision, all else in the precision
-    of the variables. Methods named `sample_*` and `*_gibbs`, `cd_update` and `uniform` draw random
-    numbers; no other method does.
+    of the variables, energies and costs at least in single precision. Methods named `sample_*` and
+    `*_gibbs`, `cd_update` and `uniform` draw random numbers; no other method does.
 
     Raises: `ValueError` for arguments out of range, and two layers of unbounded units. Every method
     raises `ValueError` for a tensor of another rank or width or values that its units cannot have,
@@ -85,6 +86,7 @@ class RBM(keras.layers.Layer):
         check_count("number_hidden_units", number_hidden_units)
         check_count("cd_steps", cd_steps)
         check_positive("learning_rate", learning_rate)
+        check_flag("tied", tied)
         check_seed("seed", seed)
         if number_visible_units is not None:
             check_count("number_visible_units", number_visible_units)
@@ -94,7 +96,7 @@ class RBM(keras.layers.Layer):
         self.number_visible_units = number_visible_units and int(number_visible_units)
         self.learning_rate = float(learning_rate)
         self.cd_steps = int(cd_steps)
-        self.tied = tied
+        self.tied = bool(tied)
         self.seed = None if seed is None else int(seed)
         self.visible_units, self.hidden_units = visible_units, hidden_units
         self.seed_generator = keras.random.SeedGenerator(self.seed)
@@ -171,8 +173,8 @@ class RBM(keras.layers.Layer):
         Raises: `ValueError` on an untied layer, which has no energy.
         """
         check_tied(self, "energy")
-        v, h = self.checked_visible(v), self.checked_hidden(h)
-        return -ops.matmul(v, self.vb) - ops.sum(h * self.hidden_logits(v), axis=1)
+        v, h = single(self.checked_visible(v)), single(self.checked_hidden(h))
+        return -ops.matmul(v, single(self.vb)) - ops.sum(h * affine(v, self.w_rec, self.hb), axis=1)
 
     def free_energy(self, v, hidden_logits=None):
         """F(v) = -log Σ_h exp(-E(v, h)) = -vb·v - Σ_j softplus(v·w_rec + hb)_j: → (batch,) nats.
@@ -182,10 +184,10 @@ class RBM(keras.layers.Layer):
         Raises: `ValueError` on an untied layer, which has no energy.
         """
         check_tied(self, "free_energy")
-        v = self.checked_visible(v) if hidden_logits is None else v
-        logits = self.hidden_logits(v) if hidden_logits is None else hidden_logits
+        v = single(self.checked_visible(v) if hidden_logits is None else v)
+        logits = affine(v, self.w_rec, self.hb) if hidden_logits is None else single(hidden_logits)
         hidden = ops.sum(self.hidden_units.log_normalizer(logits), axis=1)
-        return -ops.matmul(v, self.vb) - self.visible_units.log_measure(v) - hidden
+        return -ops.matmul(v, single(self.vb)) - self.visible_units.log_measure(v) - hidden
 
     def reconstruction_cost(self, x):
         """-Σ_i [x log y + (1 - x) log(1 - y)]_i with y = reverse(forward(x)), mean over the batch.
@@ -196,8 +198,8 @@ class RBM(keras.layers.Layer):
         """
         x = self.checked_visible(x, "x")
         check_examples("x", x.shape[0])
-        h = self.hidden_units.mean(self.hidden_logits(x))
-        return ops.mean(self.visible_units.cross_entropy(x, self.visible_logits(h)))
+        h = self.hidden_units.mean(affine(x, self.w_rec, self.hb))
+        return ops.mean(self.visible_units.cross_entropy(x, affine(h, self.w_gen, self.vb)))
 
     def cd_update(self, x):
         """One step down the gradient of mean F(x) - mean F(v⁽ᵏ⁾), with v⁽ᵏ⁾ held constant.
@@ -292,11 +294,8 @@ class RBM(keras.layers.Layer):
         if "seed_state" in store.keys():  # noqa: SIM118
             self.seed_generator.state.assign(store["seed_state"])
         else:
-            warnings.warn(
-                f"The file holds no random state of {self.name}, which draws as its seed says and "
-                "does not go on where the saved layer stopped.",
-                stacklevel=2,
-            )
+            message = "does not go on where the saved layer stopped, but draws as its seed says."
+            warnings.warn(f"The file holds no random state: {self.name} {message}", stacklevel=2)
         keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
         super().load_own_variables({key: store[key] for key in keys})
 

@@ -120,6 +120,34 @@ def weights_kept(model):
         raise
 
 
+class Place(keras.callbacks.Callback):
+    """Know which epoch runs; the first is 0, and before it there is none."""
+
+    epoch = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+@contextlib.contextmanager
+def place_told(model):
+    """Add to whatever ends `fit`, Ctrl-C too, in which epoch that was and what the weights are.
+
+    They are kept as by `weights_kept`. Gives the callbacks that look after it.
+    """
+    place = Place()
+    try:
+        with weights_kept(model) as keep:
+            yield [place, *keep]
+    except BaseException as error:
+        if place.epoch is not None:
+            error.add_note(
+                f"Training stopped in epoch {place.epoch + 1} of {place.params['epochs']}. The "
+                f"weights are those after {int(model.optimizer.iterations)} updates in all."
+            )
+        raise
+
+
 @contextlib.contextmanager
 def only_data_end(callbacks):
     """Make a `RuntimeError` of a callback's `StopIteration`, as generators do (PEP 479).

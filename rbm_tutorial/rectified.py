@@ -10,7 +10,7 @@ import math
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import checked_range
+from rbm_tutorial.backend import checked_range, single
 from rbm_tutorial.checks import check_count
 from rbm_tutorial.units import CLOSEST_MEAN, unit_type
 
@@ -62,6 +62,7 @@ class ReLU:
         return -ops.sum(x**2, axis=1) / 2
 
     def cross_entropy(self, x, logits):
+        x, logits = single(x), single(logits)
         return ops.sum(self.log_normalizer(logits) - x * logits + x**2 / 2, axis=1)
 
     def logits(self, mean):

@@ -1,5 +1,8 @@
 """What Keras leaves to layers that hold other objects: making them again from a configuration."""
 
+import contextlib
+import textwrap
+
 import keras
 
 from rbm_tutorial.files import brief
@@ -18,12 +21,18 @@ def with_objects(config: dict, *names: str) -> dict:
 
 def _made(name, config):
     make = keras.dtype_policies.get if name == "dtype" else keras.saving.deserialize_keras_object
-    try:
+    with of_configuration(name):
         return make(config)
+
+
+@contextlib.contextmanager
+def of_configuration(name: str):
+    """Turn whatever goes wrong while this part is made again into a `ValueError` that names it."""
+    try:
+        yield
     except Exception as error:
-        raise ValueError(
-            f"`{name}` of the configuration is wrong: {brief(_root(error))}."
-        ) from error
+        fault = textwrap.shorten(brief(_root(error)), 400, placeholder=" …")
+        raise ValueError(f"`{name}` of the configuration is wrong: {fault}.") from error
 
 
 def _root(error):

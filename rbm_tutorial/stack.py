@@ -17,6 +17,7 @@ from rbm_tutorial.examples import images
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import independent_units, run_chains
+from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli
 
 
@@ -45,7 +46,7 @@ class DeepBeliefNetwork(keras.Model):
     """
 
     def __init__(self, rbms: Sequence[RBM], **kwargs):
-        rbms = list(rbms)
+        rbms = list(rbms) if np.iterable(rbms) else [rbms]
         check_stack(rbms)
         _build_in_turn(rbms)
         super().__init__(**kwargs)
@@ -162,8 +163,7 @@ class DeepBeliefNetwork(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        rbms = [keras.saving.deserialize_keras_object(rbm) for rbm in config["rbms"]]
-        return cls(**{**config, "rbms": rbms})
+        return cls(**with_objects(config, "rbms"))
 
 
 def check_stack(rbms: Sequence[RBM]) -> None:

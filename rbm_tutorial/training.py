@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import replicas
-from rbm_tutorial.checks import check_count, check_tied
+from rbm_tutorial.backend import replicas, single
+from rbm_tutorial.checks import check_count, check_flag, check_tied
 from rbm_tutorial.contrast import batch_mean, contrast_with_model, offset_variables
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.live_likelihood import LiveLikelihood
@@ -106,11 +106,12 @@ class ContrastiveDivergence(FastFit):
         if not isinstance(rbm, RBM):
             raise ValueError(f"`rbm` must be an RBM. Received: {type(rbm).__name__}")
         check_tied(rbm, "ContrastiveDivergence")
+        check_flag("centered", centered)
         negatives = chosen_negatives(persistent_chains, negatives)
         check_count("reconstruct_every", reconstruct_every)
         super().__init__(**kwargs)
         self.rbm = rbm
-        self._negatives, self._centered = negatives, centered
+        self._negatives, self._centered = negatives, bool(centered)
         self.reconstruction_tracker = MeanOfSome(reconstruct_every, name="reconstruction_cost")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         check_count("likelihood_chains", likelihood_chains, least=0)
@@ -182,7 +183,7 @@ class ContrastiveDivergence(FastFit):
         if training:
             contrast = contrast_with_model(rbm, x, self.negatives, self.offsets, weights)
             h, free_energy = contrast.h, contrast.free_energy
-            loss = contrast.loss + sum(self.losses)
+            loss = contrast.loss + sum(single(penalty) for penalty in self.losses)
         else:
             h, free_energy = rbm.forward(x), rbm.free_energy(x)
             loss = batch_mean(free_energy, weights)
@@ -199,7 +200,7 @@ class ContrastiveDivergence(FastFit):
             tracker.update_state(costs(), weights)
             return
         due = tracker.due()
-        taken = ops.cond(due, costs, lambda: ops.zeros_like(x[:, 0]))
+        taken = ops.cond(due, costs, lambda: ops.zeros_like(single(x[:, 0])))
         weights = ops.ones_like(taken) if weights is None else weights
         tracker.update_state(taken, weights * ops.cast(due, weights.dtype))
 

@@ -11,7 +11,8 @@ A type has::
     log_normalizer(logits)  log Z(l) of each site, (batch, sites) nats; a site is a unit, or a group
                             of units of which one is on
     log_measure(x)          log m(x), summed over the units: (batch,) nats, or 0
-    cross_entropy(x, logits) -log p(x), summed over the units: (batch,) nats; x may be means
+    cross_entropy(x, logits) -log p(x), summed over the units in at least single precision: (batch,)
+                            nats; x may be means
     logits(mean)            the inputs at which units have these means, which are kept away from
                             those that no finite input reaches
     checked(x, name)        `x`, once it is known to be states or means of such units, else an error
@@ -32,7 +33,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import checked_range
+from rbm_tutorial.backend import checked_range, single
 from rbm_tutorial.checks import check_binary, check_count
 
 CLOSEST_MEAN = 0.001  # to 0 and 1, for `logits`: Hinton, A practical guide (2012), section 8
@@ -48,17 +49,22 @@ def unit_type(cls):
     return keras.saving.register_keras_serializable("rbm_tutorial")(cls)
 
 
+def check_units(name: str, units) -> None:
+    """Raise a `ValueError` unless `units` is a type of units."""
+    if isinstance(units, type) or not hasattr(units, "log_normalizer"):
+        raise ValueError(
+            f"`{name}` must be a type of units, such as `Bernoulli()`. Received: {units!r}"
+        )
+
+
 def check_normalizable(visible_units, hidden_units) -> None:
     """Raise a `ValueError` if both types are unbounded, or one is no type: Z may be infinite.
 
     Where both v and h go to infinity along one direction, -v²/2 - h²/2 + v·w·h decides, which
     rises once w is large enough; where one of them is bounded, the square of the other wins.
     """
-    for name, units in [("visible_units", visible_units), ("hidden_units", hidden_units)]:
-        if isinstance(units, type) or not hasattr(units, "log_normalizer"):
-            raise ValueError(
-                f"`{name}` must be a type of units, such as `Bernoulli()`. Received: {units!r}"
-            )
+    check_units("visible_units", visible_units)
+    check_units("hidden_units", hidden_units)
     if visible_units.unbounded and hidden_units.unbounded:
         raise ValueError(
             "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once "
@@ -88,6 +94,7 @@ class Bernoulli:
         return 0.0
 
     def cross_entropy(self, x, logits):
+        x, logits = single(x), single(logits)
         return ops.sum(ops.softplus(logits) - x * logits, axis=1)
 
     def logits(self, mean):
@@ -138,6 +145,7 @@ class Categorical:
         return 0.0
 
     def cross_entropy(self, x, logits):
+        x, logits = single(x), single(logits)
         return ops.sum(self.log_normalizer(logits), axis=1) - ops.sum(x * logits, axis=1)
 
     def logits(self, mean):
@@ -198,6 +206,7 @@ class Gaussian:
         return -ops.sum(x**2, axis=1) / 2
 
     def cross_entropy(self, x, logits):
+        x, logits = single(x), single(logits)
         return ops.sum((x - logits) ** 2 + math.log(2 * math.pi), axis=1) / 2
 
     def logits(self, mean):
@@ -224,6 +233,9 @@ class Beside:
     count: int
 
     def __post_init__(self):
+        check_units("first", self.first)
+        check_units("last", self.last)
+        check_count("count", self.count)
         self.last.check_number(self.count)
 
     @property

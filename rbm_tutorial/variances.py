@@ -9,7 +9,7 @@ derives it.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import replicas
+from rbm_tutorial.backend import replicas, single
 from rbm_tutorial.checks import real_array
 from rbm_tutorial.contrast import anything, batch_mean
 from rbm_tutorial.rbm import RBM
@@ -89,7 +89,7 @@ class VarianceLearning(ContrastiveDivergence):
         not depend on σ. Draws nothing. Raises: `ValueError` for another shape, NaN or infinity.
         """
         u = self.standardized(self.rbm.checked_visible(v))
-        return -self.rbm.free_energy(u) - log_z - ops.sum(self.log_scale)
+        return -self.rbm.free_energy(u) - log_z - ops.sum(single(self.log_scale))
 
     def batch_loss(self, x, y, y_pred, weights, training):
         x = self.rbm.visible_units.checked(ops.cast(x, self.log_scale.dtype))
@@ -98,7 +98,7 @@ class VarianceLearning(ContrastiveDivergence):
         if not training:
             return loss
         slopes = ops.stop_gradient(scale_gradient(self.rbm, u, weights))
-        term = ops.sum(slopes * self.log_scale)  # of which only the gradient counts
+        term = ops.sum(single(slopes * self.log_scale))  # of which only the gradient counts
         return loss + (term - ops.stop_gradient(term)) / replicas()
 
 

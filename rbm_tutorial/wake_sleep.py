@@ -7,7 +7,8 @@ many.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import replicas, wait_for
+from rbm_tutorial.backend import replicas, single, wait_for
+from rbm_tutorial.checks import check_flag
 from rbm_tutorial.contrast import batch_mean, contrast_with_model, offset_variables
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.labeled import one_hot
@@ -68,10 +69,11 @@ class WakeSleep(FastFit):
     ):
         if not isinstance(dbn, DeepBeliefNetwork):
             raise ValueError(f"`dbn` must be a DeepBeliefNetwork. Received: {type(dbn).__name__}")
+        check_flag("centered", centered)
         negatives = chosen_negatives(persistent_chains, negatives)
         super().__init__(**kwargs)
         self.dbn = dbn
-        self._negatives, self._centered = negatives, centered
+        self._negatives, self._centered = negatives, bool(centered)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         self.accuracy_tracker = keras.metrics.Mean(name="accuracy") if dbn.number_classes else None
@@ -127,7 +129,7 @@ class WakeSleep(FastFit):
         for depth, rbm in enumerate(dbn.lower):
             loss += generation_cost(rbm, awake[depth], awake[depth + 1], weights)
             loss += recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weights_k)
-        return (loss + sum(self.losses)) / replicas()
+        return (loss + sum(single(penalty) for penalty in self.losses)) / replicas()
 
     def _track(self, x, y, y_pred, weights):
         cost = self.dbn.lower[0].visible_units.cross_entropy(x, self.dbn.reconstruction_logits(x))

@@ -1,18 +1,22 @@
 """Extreme weights, widths and formats: no NaN, and as exact as the format's digits allow.
 
-float16 ends at 65,504: a free energy whose positive and negative part both exceed that is NaN.
+float16 ends at 65,504, which sums over units exceed: from half precision, energies and costs are
+computed in single precision.
 """
 
 import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from scipy import special
 
-from rbm_tutorial import RBM
+from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, LabeledRBM, WakeSleep
 from rbm_tutorial.likelihood import ais_log_partition, exact_log_partition
+from rbm_tutorial.units import Categorical, Gaussian
 
 FORMATS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-FORMATS["float64"] = np.float64
+if keras.backend.backend() == "tensorflow":  # JAX has no double precision unless it is asked to
+    FORMATS["float64"] = np.float64
 SIZES = {
     "one unit": (1, 1),
     "few": (7, 5),
@@ -22,7 +26,7 @@ SIZES = {
 
 
 def machine_of(visible, hidden, scale, dtype):
-    """A machine with parameters from -scale to scale, both included, and 4 states."""
+    """A machine with parameters from -scale to scale, both included, and 4 pairs of states."""
     rng = np.random.default_rng(0)
     rbm = RBM(hidden, seed=0, dtype=dtype)
     rbm.build((None, visible))
@@ -30,56 +34,138 @@ def machine_of(visible, hidden, scale, dtype):
         values = rng.uniform(-scale, scale, parameter.shape)
         values.flat[-1] = scale
         parameter.assign(values)
-    return rbm, rng.integers(0, 2, (4, visible)).astype("float32")
+    v, h = (rng.integers(0, 2, (4, units)).astype("float32") for units in (visible, hidden))
+    return rbm, v, h
 
 
 def as_float64(x):
-    return np.asarray(keras.ops.cast(x, "float64"))
+    return np.asarray(x).astype("float64")
 
 
-def reference(rbm, v):
-    """F(v) in float64, and the sum of the sizes of all that is added up in it."""
+def references(rbm, v, h):
+    """In float64, of each quantity, what it is and the sum of the sizes of all that is added up.
+
+    A hidden input that is off by δ moves the mean of its unit by up to δ/4, and so the cost.
+    """
     w, hb, vb = (as_float64(p) for p in (rbm.w_rec, rbm.hb, rbm.vb))
-    free_energy = -v @ vb - np.logaddexp(0, v @ w + hb).sum(axis=1)
-    return free_energy, v @ abs(vb) + (v @ abs(w) + abs(hb)).sum(axis=1) + np.log(2) * hb.size
+    inputs, of_inputs = v @ w + hb, v @ abs(w) + abs(hb)
+    logits = special.expit(inputs) @ w.T + vb
+    costs = np.sum(np.logaddexp(0, logits) - v * logits, axis=1)
+    of_costs = abs(w).sum() + abs(vb).sum() + of_inputs @ abs(w).sum(axis=0) / 4 + vb.size
+    sizes = v @ abs(vb) + of_inputs.sum(axis=1) + np.log(2) * hb.size
+    return {
+        "free_energy": (-v @ vb - np.logaddexp(0, inputs).sum(axis=1), sizes),
+        "energy": (-v @ vb - np.sum(h * inputs, axis=1), sizes),
+        "reconstruction_cost": (costs.mean(), of_costs.mean()),
+    }
 
 
-def check_free_energy(rbm, v, found, format_):
-    """An error of a few digits of the format in the sum of sizes, if that is in its range."""
-    expected, sizes = reference(rbm, v)
-    known = ml_dtypes.finfo(format_)
-    inside = sizes < float(known.max)
-    assert not np.any(np.isnan(found[inside]))
-    tolerance = 8 * float(known.eps) * sizes[inside]
-    assert np.all(abs(found[inside] - expected[inside]) <= tolerance)
+def check_close(found, reference, format_):
+    """An error of a few digits, of float32 at least, in the sum of sizes; NaN is an error."""
+    expected, sizes = reference
+    eps = min(float(ml_dtypes.finfo(format_).eps), 2**-23)
+    assert np.all(abs(as_float64(found) - expected) <= 8 * eps * sizes)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_free_energies_are_as_exact_as_the_format(size, format_, scale):
-    rbm, v = machine_of(*size, scale, format_)
-    check_free_energy(rbm, v, as_float64(rbm.free_energy(v)), FORMATS[format_])
+def test_energies_and_costs_are_as_exact_as_the_format(size, format_, scale):
+    rbm, v, h = machine_of(*size, scale, format_)
+    expected, format_ = references(rbm, v, h), FORMATS[format_]
+    check_close(rbm.free_energy(v), expected["free_energy"], format_)
+    check_close(rbm.energy(v, h), expected["energy"], format_)
+    check_close(rbm.reconstruction_cost(v), expected["reconstruction_cost"], format_)
     for mean in (rbm.forward(v), rbm.reverse(rbm.sample_h(v))):
         assert np.all((as_float64(mean) >= 0) & (as_float64(mean) <= 1))
-    assert np.isfinite(as_float64(rbm.reconstruction_cost(v))) or format_ == "float16"
 
 
 def test_a_softplus_written_as_it_reads_fails():
     """log(1 + exp(l)) overflows at 1e4: the check of free energies is one."""
-    rbm, v = machine_of(7, 5, 1e4, "float32")
+    rbm, v, h = machine_of(7, 5, 1e4, "float32")
     with np.errstate(over="ignore"):
         hidden = np.log(1 + np.exp(as_float64(rbm.hidden_logits(v)).astype("float32")))
     found = -v @ as_float64(rbm.vb) - hidden.sum(axis=1)
     with pytest.raises(AssertionError):
-        check_free_energy(rbm, v, found, np.float32)
+        check_close(found, references(rbm, v, h)["free_energy"], np.float32)
+
+
+def test_a_sum_in_half_precision_fails():
+    rbm, v, h = machine_of(1, 100_000, 1.0, "float16")
+    terms = np.logaddexp(0, as_float64(rbm.hidden_logits(v))).astype("float16")
+    with np.errstate(over="ignore"):
+        found = -v @ as_float64(rbm.vb) - terms.sum(axis=1)
+    with pytest.raises(AssertionError):
+        check_close(found, references(rbm, v, h)["free_energy"], np.float16)
+
+
+@pytest.mark.parametrize("units", [Gaussian(), Categorical(2)], ids=str)
+def test_other_units_have_finite_energies_and_costs_in_half_precision(units):
+    """600² is beyond the end of float16, and so is a sum of 70 inputs of 1,000."""
+    rbm = RBM(70, seed=0, dtype="float16", visible_units=units)
+    rbm.build((None, 4))
+    rbm.hb.assign(np.full(70, 1000.0))
+    v = np.float32([[1, 0, 0, 1], [0, 1, 1, 0]]) * (600 if units.unbounded else 1)
+    free_energies = as_float64(rbm.free_energy(v))
+    assert np.isfinite(free_energies).all()
+    assert np.all(abs(free_energies) > 65_504)
+    assert np.isfinite(as_float64(rbm.reconstruction_cost(v)))
+
+
+def test_classes_are_told_in_half_precision():
+    """Each class adds some 80,000 nats, of which differences decide."""
+    rbm = LabeledRBM(80, number_classes=3, seed=0, dtype="float16")
+    rbm.build((None, 7))
+    rbm.hb.assign(np.full(80, 1000.0))
+    rbm.vb.assign([0, 0, 0, 0, 0, 1, 2])
+    found = as_float64(rbm.class_probabilities(np.ones((1, 4))))
+    logits = as_float64(rbm.w_rec)[-3:].sum(axis=1) + np.arange(3)
+    np.testing.assert_allclose(
+        found[0], special.softmax(logits), atol=0.02
+    )  # eps of 80,000 is 0.01
+
+
+def test_a_network_learns_in_half_precision():
+    rbms = [RBM(3, 4, dtype="float16", activity_regularizer="l2"), RBM(2, dtype="float16")]
+    model = WakeSleep(DeepBeliefNetwork(rbms))
+    model.compile(run_eagerly=True)
+    x = np.random.default_rng(0).integers(0, 2, (22, 4)).astype("float32")
+    history = model.fit(x, sample_weight=np.ones(22), verbose=0).history
+    assert np.isfinite(list(history.values())).all()
+
+
+KINDS = {
+    "CD": {},
+    "everything": {"persistent_chains": 5, "centered": True, "likelihood_chains": 10},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("format_", ["float16", "bfloat16", "mixed_float16"])
+def test_every_kind_of_training_runs_in_half_precision(format_, kind):
+    x = np.random.default_rng(0).integers(0, 2, (22, 6)).astype("float32")
+    model = ContrastiveDivergence(RBM(4, seed=0, dtype=format_, activity_regularizer="l2"), **kind)
+    model.compile(run_eagerly=True)
+    history = model.fit(x, sample_weight=np.ones(22), verbose=0).history
+    assert np.isfinite(list(history.values())).all()
+    assert np.isfinite(model.evaluate(x, verbose=0)).all()
+
+
+@pytest.mark.slow
+def test_annealing_through_100000_temperatures_stays_exact():
+    """Each of so many ratios is rounded in single precision: what they err does not add up."""
+    rbm, _, _ = machine_of(6, 4, 1.0, "float32")
+    found, truth = ais_log_partition(rbm, 10, 100_000, seed=1), exact_log_partition(rbm)
+    assert found.standard_error < 0.005
+    assert abs(found.log_z - truth) < 5 * found.standard_error
 
 
 @pytest.mark.parametrize("temperatures", [2, 1_000])
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
 def test_annealing_stays_finite_and_never_far_above_the_truth(scale, temperatures):
     """With such weights it may miss modes: E[Z] is right, so log Z is too high by luck only."""
-    rbm, _ = machine_of(6, 4, scale, "float32")
+    rbm, _, _ = machine_of(6, 4, scale, "float32")
     truth = float(exact_log_partition(rbm))
     found = ais_log_partition(rbm, 20, temperatures)
     assert np.isfinite(found.log_z)

@@ -8,6 +8,7 @@ import pytest
 from conftest import EXAMPLES, assert_equal_weights, machine, trainer
 from networks import untraced
 
+from rbm_tutorial import train_rbm
 from rbm_tutorial.recovery import Backup
 
 pytestmark = pytest.mark.usefixtures(untraced.__name__)
@@ -176,6 +177,57 @@ def test_weights_in_several_files_are_loaded(tmp_path):
     model.save_weights(tmp_path / "model.weights.json", max_shard_size=1)
     other.load_weights(tmp_path / "model.weights.json")
     assert_equal_weights(model, other)
+
+
+def interrupted_at(epoch):
+    """What Python does at Ctrl-C, after the updates of an epoch."""
+    at = {}
+
+    def press(batch, logs=None):
+        if at["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda number, logs: at.update(epoch=number), on_train_batch_end=press
+    )
+
+
+@pytest.mark.parametrize("backup", [False, True])
+def test_ctrl_c_leaves_usable_weights_and_says_where_training_stopped(tmp_path, backup):
+    """Those of the last execution, which here ends with the epoch, on JAX of the epoch before."""
+    model = model_with_chains()
+    callbacks = [Backup(tmp_path)] if backup else []
+    with pytest.raises(KeyboardInterrupt) as error:
+        model.fit(EXAMPLES, callbacks=[*callbacks, interrupted_at(2)], **FIT)
+    updates = int(model.optimizer.iterations)
+    assert updates == (4 if keras.backend.backend() == "jax" else 6)
+    assert error.value.__notes__ == [
+        f"Training stopped in epoch 3 of 4. The weights are those after {updates} updates in all."
+    ]
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert np.isfinite(model.evaluate(EXAMPLES, verbose=0)).all()
+    if backup:
+        model.fit(EXAMPLES, callbacks=callbacks, **FIT)
+        assert_equal_weights(uninterrupted(), model)
+    else:
+        assert model.fit(EXAMPLES, **FIT).epoch == [0, 1, 2, 3]
+
+
+def test_ctrl_c_in_the_loop_of_the_source_does_the_same():
+    rbm = machine()
+    before = rbm.get_weights()
+    with pytest.raises(KeyboardInterrupt) as error:
+        train_rbm(rbm, EXAMPLES, batch_size=11, verbose=0, callbacks=[interrupted_at(1)])
+    assert "stopped in epoch 2 of 1000" in error.value.__notes__[0]
+    for weight, old in zip(rbm.get_weights(), before):
+        assert np.isfinite(weight).all()
+        assert np.any(weight != old)
+
+
+def test_what_goes_wrong_before_training_says_no_place():
+    with pytest.raises(ValueError, match="must lie in") as error:
+        model_with_chains().fit(2 * EXAMPLES, **FIT)
+    assert not hasattr(error.value, "__notes__")
 
 
 def stop(self, *args, **kwargs):

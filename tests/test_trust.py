@@ -13,7 +13,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork
+from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
 ROOT = Path(__file__).parent.parent
 keep, make = keras.saving.serialize_keras_object, keras.saving.deserialize_keras_object
@@ -77,22 +78,71 @@ def test_a_file_that_nobody_forged_is_loaded(saved, tmp_path):
     assert keras.saving.load_model(path).rbm.number_hidden_units == 2
 
 
+def model_of_all():
+    """A compiled model whose configuration holds one of everything."""
+    units = Beside(Bernoulli(), Categorical(2), 2)
+    model = ContrastiveDivergence(RBM(2, 4, visible_units=units), persistent_chains=2)
+    model.compile()
+    return model
+
+
+UNITS = "rbm", "config", "visible_units", "config"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
         (("rbm", "config", "number_hidden_units"), "3", "`number_hidden_units` must be"),
-        (("rbm", "config", "visible_units", "config"), {"x": 1}, "`visible_units` .* argument 'x'"),
+        (("rbm", "config", "tied"), "x", "`rbm` .*`tied` must be True or False.*'x'"),
+        (UNITS, {"x": 1}, "`visible_units` .* argument 'x'"),
+        ((*UNITS, "first"), "x", "`visible_units` .*`first` must be a type of units.*'x'"),
+        ((*UNITS, "last"), "x", "`visible_units` .*`last` must be a type of units.*'x'"),
+        ((*UNITS, "count"), "x", "`visible_units` .*`count` must be an integer.*'x'"),
+        ((*UNITS, "last", "config", "classes"), "x", "`visible_units` .*`classes` must be.*'x'"),
         (("rbm", "config", "dtype", "config", "name"), -1, "`rbm` .*`dtype` .*name=-1"),
         (("negatives", "config", "number"), "3", "`negatives` .*`number` must be an integer"),
         (("negatives", "config", "trainable"), "no", "`negatives` .*`trainable` to be a boolean"),
         (("negatives", "class_name"), "Popen", "`negatives` .* class 'Popen'"),
         (("dtype", "config", "name"), -1, "`dtype` .*name=-1"),
+        (("centered",), "x", "`centered` must be True or False.*'x'"),
+        (("likelihood_chains",), "x", "`likelihood_chains` must be an integer.*'x'"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(place, value, said):
-    model = ContrastiveDivergence(RBM(2, 3), persistent_chains=2)
+    check_wrong_value(model_of_all(), ("config", *place), value, said)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ((), "x", "`compile_config` "),
+        (("optimizer",), "x", "`compile_config` .*x"),
+        (("optimizer", "config", "learning_rate"), "x", "`compile_config` .*learning_rate"),
+        (("optimizer", "config", "momentum"), "x", "`compile_config` .*"),
+        (("steps_per_execution",), "x", "`compile_config` .*`steps_per_execution` must be .*'x'"),
+        (("loss",), "mse", "`compile_config` .*`loss` must be left out.*'mse'"),
+    ],
+)
+def test_a_wrong_value_of_how_it_was_compiled_is_named(place, value, said):
+    check_wrong_value(model_of_all(), ("compile_config", *place), value, said)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("rbms",), "x", "`rbms` must be at least two RBMs.*str"),
+        (("rbms",), 3, "`rbms` must be at least two RBMs.*int"),
+        (("rbms", 0, "config", "cd_steps"), "x", "`rbms` .*`cd_steps` must be an integer.*'x'"),
+        (("rbms", 1, "class_name"), "Popen", "`rbms` .* class 'Popen'"),
+    ],
+)
+def test_a_wrong_value_of_a_network_is_named(place, value, said):
+    check_wrong_value(DeepBeliefNetwork([RBM(3, 4), RBM(2)]), ("config", *place), value, said)
+
+
+def check_wrong_value(model, place, value, said):
     config = copy.deepcopy(keep(model))
-    inner = config["config"]
+    inner = config
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value

@@ -1,0 +1,149 @@
+"""Training that is killed at random moments and started again ends as if it had not been.
+
+    [KERAS_BACKEND=jax] python experiments/killed.py [--moments N] [--kinds KIND …] [--eagerly]
+
+Each run is a process of its own, which `recovery.Backup` looks after. It gets SIGKILL at a moment
+drawn between its start and the end of a run that nobody kills, and is started again; then weights,
+optimizer, chains, offsets and random state are compared with those of that run, bit for bit. A twin
+that is started again with another order of examples must differ. The libraries are imported once:
+each run is a fork of this process, in which nothing has been computed.
+
+Prints JSON, and writes it to FILE with `--to`: how many runs of each kind were equal, and how many
+kills came before the first whole state, between two, in the middle of writing one, and after all.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import signal
+import tempfile
+import time
+import traceback
+
+import keras
+import numpy as np
+
+from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial.recovery import Backup, written_whole
+
+KINDS = {  # arguments of the model, name of the optimizer
+    "CD": ({}, "SGD"),
+    "PCD": ({"persistent_chains": 5}, "SGD"),
+    "centered": ({"persistent_chains": 5, "centered": True}, "SGD"),
+    "Adam": ({}, "Adam"),
+    "live": ({"likelihood_chains": 10}, "SGD"),
+}
+EPOCHS = 6
+
+
+def train(kind, folder, result, eagerly, seed):
+    """Train as the last process left it in `folder`, and write all variables to `result`."""
+    arguments, optimizer = KINDS[kind]
+    x = np.random.default_rng(0).integers(0, 2, (44, 6)).astype("float32")
+    keras.utils.set_random_seed(seed)  # by which the examples are shuffled
+    rbm = RBM(4, seed=0)
+    rbm.build((None, 6))
+    model = ContrastiveDivergence(rbm, **arguments)
+    model.compile(getattr(keras.optimizers, optimizer)(0.1), run_eagerly=eagerly)
+    backup = [Backup(folder)]
+    model.fit(x, batch_size=11, epochs=EPOCHS, verbose=0, callbacks=backup)
+    variables = [*model.variables, *model.optimizer.variables]
+    with written_whole(result) as path:
+        np.savez(path, *(np.asarray(variable) for variable in variables))
+
+
+def started(*arguments):
+    """A process that trains: its number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        train(*arguments)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:  # without the ends that belong to the process it was forked from
+        os._exit(code)
+
+
+def finished(process):
+    """Wait for a process, which must end well."""
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code:
+        raise RuntimeError(f"Training ended with exit code {code}.")
+
+
+def killed(process, seconds):
+    """Kill a process after so many seconds, if it has not ended."""
+    time.sleep(seconds)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def whereabouts(folder, result):
+    """What had happened when the process was killed."""
+    if result.exists():
+        return "after all"
+    if any(folder.glob(".unfinished-state-*")):
+        return "in the middle of writing"
+    return "between two states" if Backup(folder).epochs() else "before the first state"
+
+
+def same(first, second):
+    """Whether two results hold the same bits."""
+    with np.load(first) as ours, np.load(second) as theirs:
+        pairs = [(ours[name], theirs[name]) for name in ours.files]
+        return len(ours.files) == len(theirs.files) and all(
+            a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs
+        )
+
+
+def compared(kind, moments, eagerly, work, rng):
+    """Kill so many runs of a kind, and go on: what became of them."""
+    whole, begun = work / "whole.npz", time.monotonic()
+    finished(started(kind, work / "whole", whole, eagerly, 0))
+    duration = time.monotonic() - begun
+    places, equal = [], 0
+    for number, share in enumerate(rng.random(moments)):
+        folder, result = work / str(number), work / f"{number}.npz"
+        killed(started(kind, folder, result, eagerly, 0), share * duration)
+        places.append(whereabouts(folder, result))
+        finished(started(kind, folder, result, eagerly, 0))
+        equal += same(whole, result)
+    finished(started(kind, work / "twin", work / "twin.npz", eagerly, 1))
+    twins = same(whole, work / "twin.npz")
+    killed_at = {place: places.count(place) for place in sorted(set(places))}
+    return {"runs": moments, "equal": equal, "twins_equal": int(twins), "killed": killed_at}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--eagerly", action="store_true", help="without compiling")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--to", type=pathlib.Path, metavar="FILE")
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    report = {
+        "backend": keras.backend.backend(),
+        "compiled": not options.eagerly,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+        "kinds": {},
+    }
+    for kind in options.kinds:
+        with tempfile.TemporaryDirectory() as work:
+            of_kind = compared(kind, options.moments, options.eagerly, pathlib.Path(work), rng)
+        report["kinds"][kind] = of_kind
+        if options.to:  # what is known so far, if this process is killed, too
+            with written_whole(options.to) as path:
+                path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
