@@ -67,12 +67,12 @@ def test_offsets_are_means_over_about_the_last_hundred_batches(rbm):
     """Of the data, not of the chains: 132 batches of one example each, while nothing is learned."""
     model = trainer(rbm, keras.optimizers.SGD(0.0), persistent_chains=7, centered=True)
     model.fit(EXAMPLES, batch_size=1, epochs=6, verbose=0, shuffle=False)
-    visible, hidden = np.zeros(4), np.zeros(3)
+    visible, hidden, p_h = np.zeros(4), np.zeros(3), np.asarray(rbm.forward(EXAMPLES))
     for number in range(132):
-        x = EXAMPLES[number % 22]
+        x, p = EXAMPLES[number % 22], p_h[number % 22]
         rate = 1 / min(number + 1, 100)
         visible += rate * (x - visible)
-        hidden += rate * (np.asarray(rbm.forward(x[None]))[0] - hidden)
+        hidden += rate * (p - hidden)
     np.testing.assert_allclose(model.offsets[0], visible, atol=1e-5)
     np.testing.assert_allclose(model.offsets[1], hidden, atol=1e-5)
     assert abs(visible - EXAMPLES.mean(axis=0)).max() > 1e-3  # so it is not the mean of them all
