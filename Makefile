@@ -41,6 +41,7 @@ book: install  ## execute every chapter and build the pages into _build/html
 	@$(EXECUTE) $(CHAPTERS) index.md
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) $(WITHOUT_LOGS)
+	@echo "Open _build/html/index.html"
 
 test: lint unit chapters browser  ## run every check; those in a browser where there is one
 
@@ -64,6 +65,7 @@ pages: install  ## build the pages from the outputs that are committed; warnings
 	@$(EXECUTE) index.md
 	@echo "Building the pages, about a minute:"
 	@$(BUILD) --config _build/committed_outputs.yml $(WITHOUT_LOGS)
+	@echo "Open _build/html/index.html"
 
 browser: pages  ## read every page in Chromium, where there is one
 ifneq ($(CHROMIUM),)

@@ -44,6 +44,7 @@ from rbm_tutorial.likelihood import (
 )
 from rbm_tutorial.results import FOLDER
 from rbm_tutorial.sampling import run_chains
+from rbm_tutorial.training import linear_decay
 
 EVALUATION_SEEDS = {"train": 101, "validation": 102, "test": 103}
 
@@ -135,7 +136,7 @@ def compiled_model(recipe, digits, rbm=None):
         rbm.adapt(digits.images)
     model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)
-    schedule = keras.optimizers.schedules.PolynomialDecay(recipe.learning_rate, steps, 0.0)
+    schedule = linear_decay(recipe.learning_rate, steps)
     optimizer = keras.optimizers.SGD(schedule, use_ema=recipe.averaged, ema_momentum=0.999)
     model.compile(optimizer, steps_per_execution=50)
     model.build((None, rbm.number_visible_units))

@@ -28,6 +28,7 @@ from rbm_tutorial.greedy import train_stack
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.results import FOLDER
 from rbm_tutorial.stack import DeepBeliefNetwork
+from rbm_tutorial.training import linear_decay
 from rbm_tutorial.wake_sleep import WakeSleep
 
 SIZES = (500, 500, 2000)
@@ -115,7 +116,7 @@ class Run:
 
 def decaying(optimizer, rate, steps, **kwargs):
     """An optimizer whose learning rate falls linearly to 0."""
-    return optimizer(keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0), **kwargs)
+    return optimizer(linear_decay(rate, steps), **kwargs)
 
 
 # ---------------------------------------------------------------- networks

@@ -13,7 +13,7 @@ from keras import ops
 from rbm_tutorial.backend import compiled, double_precision, uniform_stream
 from rbm_tutorial.checks import check_count, check_machine, check_seed, real_array, real_tensor
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import tempered_gibbs_step, tempered_log_ratio
+from rbm_tutorial.sampling import parameters_of, tempered_gibbs_step, tempered_log_ratio
 
 
 class PartitionEstimate(NamedTuple):
@@ -201,7 +201,7 @@ def annealed_chains(
     Ends of weight w, annealed to β = 1, are weighted draws from the machine. Units that are
     `known`, booleans (chains, visible), stay as they start.
     """
-    parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+    parameters = parameters_of(rbm)
     anneal = _annealer(rbm.visible_units, rbm.hidden_units, step)
     # JAX compiles for each length: make that a power of two.
     padded = np.pad(betas, (0, 2 ** (len(betas) - 1).bit_length() - len(betas)))

@@ -78,6 +78,14 @@ def real_array(name: str, x) -> np.ndarray:
     return array
 
 
+def finite_array(name: str, x) -> np.ndarray:
+    """`x` as an array of real numbers, none of them NaN or infinite."""
+    array = real_array(name, x)
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite. Received NaN or infinite values.")
+    return array
+
+
 def real_tensor(name: str, x, dtype=None):
     """`x` as a tensor of `dtype`, `None` for its own, once it is known to hold real numbers.
 

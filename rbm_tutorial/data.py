@@ -164,6 +164,7 @@ def all_states(units: int) -> np.ndarray:
     """Every vector of `units` bits: (2^units, units) float32 in {0, 1}, in binary order.
 
     The first unit is the most significant bit. Draws nothing.
+    Raises: `ValueError` unless `units` is a count.
     """
     check_count("units", units)
     return ((np.arange(2**units)[:, None] >> np.arange(units)[::-1]) & 1).astype("float32")
@@ -177,6 +178,7 @@ def bars_and_stripes(n: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns: patterns (2ⁿ⁺¹ - 2, n²) float32 in {0, 1}, and probabilities (2ⁿ⁺¹ - 2,), which sum to
     1. The best possible mean log-likelihood is Σ p log p nats. Draws nothing.
+    Raises: `ValueError` unless `n` is an integer of at least 2.
     Source: MacKay, Information Theory, Inference, and Learning Algorithms (2003), chapter 43.
     """
     check_count("n", n, least=2)
@@ -217,7 +219,7 @@ def _load_or_download():
     builder = import_tfds().builder("mnist")
     if not builder.is_prepared():
         # TFDS itself retries for minutes before it gives up.
-        if not _reachable(builder.URL + "t10k-labels-idx1-ubyte.gz"):
+        if not reachable(builder.URL + "t10k-labels-idx1-ubyte.gz"):
             raise ConnectionError(f"MNIST must be downloaded, and cannot be reached. {WAYS_OUT}")
         try:
             builder.download_and_prepare()
@@ -232,7 +234,7 @@ def _read_mnist(directory):
     return read_prepared(directory, f"Remove {directory}, then prepare it anew. {WAYS_OUT}")
 
 
-def _reachable(url, seconds=5):
+def reachable(url, seconds=5):
     answered = threading.Event()
 
     def ask():

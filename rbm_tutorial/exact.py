@@ -11,7 +11,13 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import double_precision
-from rbm_tutorial.checks import check_built, check_machine, check_matrix, finite_number, real_array
+from rbm_tutorial.checks import (
+    check_built,
+    check_machine,
+    check_matrix,
+    finite_array,
+    finite_number,
+)
 from rbm_tutorial.rbm import RBM
 
 MAX_STATES = 2**26  # so many states of 784 units take tens of minutes
@@ -73,7 +79,10 @@ def state_probabilities(units, logits, states) -> np.ndarray:
 
     Raises: `ValueError` for inputs that are not finite, and `states` that such units cannot have.
     """
-    logits, states = _finite_array("logits", logits), _finite_array("states", states)
+    logits, states = (
+        finite_array(name, x).astype("float64")
+        for name, x in [("logits", logits), ("states", states)]
+    )
     check_matrix("logits", logits, None)
     check_matrix("states", states, logits.shape[1])
     units.check_states("states", states)
@@ -92,7 +101,7 @@ def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarra
     a vector (visible,) of them.
     """
     w, hb, vb = _parameters(rbm)
-    beta, base = finite_number("beta", beta), _finite_array("base", base)
+    beta, base = finite_number("beta", beta), finite_array("base", base).astype("float64")
     if base.shape not in ((), vb.shape):
         raise ValueError(f"`base` must have shape {vb.shape}. Received: {base.shape}")
     v, h = layer_states(rbm.visible_units, len(vb)), layer_states(rbm.hidden_units, len(hb))
@@ -103,7 +112,10 @@ def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarra
 
 
 def transition_matrix(rbm: RBM, beta: float = 1.0, base=0.0) -> np.ndarray:
-    """Σ_h p(h | v) p(v' | h), one Gibbs step v → h → v': (visible states, visible states)."""
+    """Σ_h p(h | v) p(v' | h), one Gibbs step v → h → v': (visible states, visible states).
+
+    Raises: `ValueError` as `conditional_tables` does.
+    """
     h_given_v, v_given_h = conditional_tables(rbm, beta, base)
     return h_given_v @ v_given_h
 
@@ -131,7 +143,7 @@ def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises: `ValueError` for a `p_v` that does not hold a finite number for each visible state.
     """
     w, hb, vb = _parameters(rbm)
-    v, p_v = layer_states(rbm.visible_units, len(vb)), _finite_array("p_v", p_v)
+    v, p_v = layer_states(rbm.visible_units, len(vb)), finite_array("p_v", p_v).astype("float64")
     if p_v.shape != (len(v),):
         raise ValueError(f"`p_v` must have shape ({len(v)},). Received: {p_v.shape}")
     with double_precision():
@@ -142,13 +154,6 @@ def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _parameters(rbm):
     check_built(rbm, "exact")
     return [np.asarray(parameter, "float64") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
-
-
-def _finite_array(name, x):
-    array = real_array(name, x).astype("float64")
-    if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` must be finite. Received NaN or infinite values.")
-    return array
 
 
 def _sites(units, number):

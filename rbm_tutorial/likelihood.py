@@ -24,7 +24,7 @@ from rbm_tutorial.checks import check_count, check_machine, check_seed, finite_n
 from rbm_tutorial.draws import potential_scale_reduction
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import run_chains
+from rbm_tutorial.sampling import parameters_of, run_chains
 
 BLOCK = 1024  # rows for which pseudo-likelihoods are computed at a time
 
@@ -83,7 +83,7 @@ def pseudo_log_likelihood(rbm: RBM, x, seed: int | None = None):
     units.check_states("x", x)
     if seed is not None:
         return _pseudo_likelihood_of_one_site(rbm, x, np.random.default_rng(seed))
-    parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+    parameters = parameters_of(rbm)
     total = np.zeros(len(x), "float32")
     for starts, states in _runs_of_equal_sites(units.sites(number)):
         sum_over_sites = _sum_over_sites(units, rbm.hidden_units, tuple(map(tuple, states)))

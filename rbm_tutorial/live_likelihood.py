@@ -17,6 +17,7 @@ from keras import ops
 from rbm_tutorial.annealing import annealed_chains, base_biases, independent_log_partition
 from rbm_tutorial.backend import checked_range, fold_in, uniform_stream, wait_for
 from rbm_tutorial.checks import check_count
+from rbm_tutorial.sampling import parameters_of
 from rbm_tutorial.units import Beside
 
 LONGEST = 10  # updates between two steps of the chains
@@ -260,11 +261,6 @@ class LiveLikelihood(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "number": self.number}
-
-
-def parameters_of(rbm):
-    """w, hb, vb in single precision."""
-    return [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
 
 
 def checked_states(units, x, number: int):

@@ -15,6 +15,7 @@ from rbm_tutorial.checks import (
     check_count,
     check_examples,
     check_machine,
+    finite_array,
     real_array,
 )
 from rbm_tutorial.exact import layer_states
@@ -64,10 +65,10 @@ def image_grid(
         image_shape: (height, width); square if `None`.
         vmin, vmax: ends of the shared color scale; `None` for those of the data.
 
-    Raises `ValueError` if `image_shape` does not hold that many pixels, for values that are not
+    Raises: `ValueError` if `image_shape` does not hold that many pixels, for values that are not
     finite, and for others than [0, 1] if the scale is left at that.
     """
-    images = (_gray if (vmin, vmax) == (0, 1) else _array)("images", images)
+    images = (_gray if (vmin, vmax) == (0, 1) else finite_array)("images", images)
     tiles = _tile(images, columns, image_shape)
     ax = _axes(ax, width=5.4, height=5.4 * tiles.shape[0] / tiles.shape[1])
     ax.imshow(tiles, cmap=cmap, vmin=vmin, vmax=vmax)
@@ -85,10 +86,12 @@ def filters(
     """The recognition weights of the first `count` hidden units, each as an image.
 
     All share one color scale, symmetric about 0, shown by a color bar.
+
+    Raises: `ValueError` for a layer that is not built, and as `image_grid` does.
     """
     check_built(rbm, "filters")
     check_count("count", count)
-    weights = _array("w_rec", rbm.w_rec).T[:count]
+    weights = finite_array("w_rec", rbm.w_rec).T[:count]
     limit = np.abs(weights).max()
     ax = image_grid(weights, columns, image_shape, ax, cmap="PuOr", vmin=-limit, vmax=limit)
     bar = ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.6, pad=0.02)
@@ -103,7 +106,10 @@ def reconstructions(
     image_shape: tuple[int, int] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Two rows: originals (count, pixels) above their reconstructions."""
+    """Two rows: originals (count, pixels) above their reconstructions.
+
+    Raises: `ValueError` for arrays of unlike shapes or values outside [0, 1].
+    """
     originals = _gray("originals", originals)
     reconstructed = _gray("reconstructed", reconstructed)
     if originals.shape != reconstructed.shape:
@@ -161,7 +167,9 @@ def training_curves(
 ) -> Axes:
     """A metric over epochs, and its validation twin if there is one, from what `fit` returns.
 
-    `history` is a `History`, or its dictionary. Raises `ValueError` for a metric it does not hold.
+    `history` is a `History`, or its dictionary.
+
+    Raises: `ValueError` for another history, and for a metric that it does not hold.
     """
     history = getattr(history, "history", history)
     if not isinstance(history, Mapping):
@@ -187,7 +195,7 @@ def training_curves(
 def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
     """E(v, h) of every joint state of a small, tied machine: rows are v, columns are h.
 
-    Raises `ValueError` above 6 units in either layer, where no one could read the labels, and for
+    Raises: `ValueError` above 6 units in either layer, where no one could read the labels, and for
     units with infinitely many states.
     """
     check_machine(rbm, "energy_landscape")
@@ -210,12 +218,15 @@ def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
 
 
 def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axes:
-    """How the values of one parameter of the layer, `w_rec`, `hb` or `vb`, are distributed."""
+    """How the values of one parameter of the layer, `w_rec`, `hb` or `vb`, are distributed.
+
+    Raises: `ValueError` for a layer that is not built, and for another name.
+    """
     check_built(rbm, "parameter_histogram")
     if f"{name}" not in ("w_rec", "w_gen", "hb", "vb"):
         raise ValueError(f"`name` must be a parameter: w_rec, hb or vb. Received: {name!r}")
     ax = _axes(ax)
-    ax.hist(_array(name, getattr(rbm, name)).ravel(), bins=60)
+    ax.hist(finite_array(name, getattr(rbm, name)).ravel(), bins=60)
     ax.set_xlabel(name)
     ax.set_ylabel("count")
     return ax
@@ -225,6 +236,9 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
     """p(h=1 | v), of other units ⟨h | v⟩: a row for each example of `x`, a column for each unit.
 
     A unit that is always on or off shows as a stripe (Hinton 2012, section 15).
+
+    Raises: `ValueError` for a layer that is not built, and for an `x` of another width, empty, or
+    with values that its units cannot have.
     """
     check_built(rbm, "hidden_activations")
     x = rbm.checked_visible(x, "x")
@@ -240,15 +254,8 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _array(name, x):
-    array = real_array(name, x)
-    if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` must be finite. Received NaN or infinite values.")
-    return array
-
-
 def _gray(name, x):
-    array = _array(name, x)
+    array = finite_array(name, x)
     if array.size and not -0.01 < array.min() <= array.max() < 1.01:
         raise ValueError(
             f"`{name}` must lie in [0, 1], the scale of the picture. "

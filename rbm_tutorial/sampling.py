@@ -22,6 +22,11 @@ from rbm_tutorial.checks import (
 from rbm_tutorial.units import Bernoulli
 
 
+def parameters_of(rbm):
+    """w, hb, vb in single precision, as steps at any temperature take them."""
+    return [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+
+
 def tempered_gibbs_step(units, parameters, hidden_logits, beta, base, draws):
     """Draw h and then v at inverse temperature β: the logits of h at β = 1 → v, (chains, visible).
 

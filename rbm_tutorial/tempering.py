@@ -14,7 +14,12 @@ from keras import ops
 from rbm_tutorial.annealing import base_biases, checked_betas
 from rbm_tutorial.backend import compiled_draws, wait_for
 from rbm_tutorial.checks import check_count, check_machine
-from rbm_tutorial.sampling import independent_units, tempered_gibbs_step, tempered_log_ratio
+from rbm_tutorial.sampling import (
+    independent_units,
+    parameters_of,
+    tempered_gibbs_step,
+    tempered_log_ratio,
+)
 
 MEMORY = 100  # steps over which swap rates are averaged and temperatures move
 HOT, COLD = 1, -1  # the end of the ladder at which a replica was last
@@ -81,7 +86,7 @@ def exchange(replicas: Replicas, log_ratios, uniform):
 
 
 def placed(betas, rejections):
-    """Move `betas`, (rungs,), a little towards where all neighbors refuse equally often.
+    """Move `betas`, (rungs,), a little toward where all neighbors refuse equally often.
 
     Read as a function of β, the sum Λ of the rejections below is the barrier that replicas have
     to cross. It is linear between two rungs, and the new rungs divide it evenly.
@@ -214,7 +219,7 @@ class TemperedChains(keras.layers.Layer):
 
     def step(self, rbm, state: Replicas) -> Replicas:
         """One step of all replicas, swaps first, as a function of where they are."""
-        parameters = [ops.cast(parameter, "float32") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
+        parameters = parameters_of(rbm)
         logits = self.logits(parameters, state.v)
         log_ratios = self.log_ratios(rbm, parameters, state, logits)
         state, accepted = exchange(state, log_ratios, rbm.uniform)

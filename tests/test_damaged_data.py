@@ -242,7 +242,7 @@ def download(monkeypatch, tmp_path):
     def use(*args):
         monkeypatch.setattr(tfds, "builder", lambda name: Download(tmp_path, *args))
 
-    monkeypatch.setattr(data, "_reachable", lambda url: True)
+    monkeypatch.setattr(data, "reachable", lambda url: True)
     return use
 
 

@@ -105,7 +105,7 @@ def test_without_network_the_download_fails_at_once_and_names_the_ways_out(monke
 def test_a_network_that_does_not_answer_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **kwargs: time.sleep(60))
     start = time.monotonic()
-    assert not data._reachable("http://example.invalid", seconds=0.2)
+    assert not data.reachable("http://example.invalid", seconds=0.2)
     assert time.monotonic() - start < 30
 
 
