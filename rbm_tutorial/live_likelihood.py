@@ -197,6 +197,7 @@ class LiveLikelihood(keras.layers.Layer):
         if optimizer is None:
             log_p = self.log_likelihood(x)
         else:
+            optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # in half precision
             momentum = optimizer.ema_momentum if optimizer.use_ema else None
             log_p, turn = self.follow(rbm, x, self.likelihood_tracker.count.value == 0, momentum)
             seen = seen * ops.cast(turn, seen.dtype)

@@ -90,4 +90,9 @@ def chosen_negatives(persistent_chains: int, negatives):
             "`persistent_chains` is short for `negatives`: give one of them. "
             f"Received: {persistent_chains} and {negatives}"
         )
+    if isinstance(negatives, type) or not hasattr(negatives, "draw"):
+        raise ValueError(
+            "`negatives` must have `start` and `draw`, as `PersistentChains(100)` has. "
+            f"Received: {negatives!r}"
+        )
     return negatives

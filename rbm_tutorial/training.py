@@ -23,7 +23,7 @@ def linear_decay(rate: float, updates: int):
 
 
 class MeanOfSome(keras.metrics.Mean):
-    """The mean over the first batch and every so-many-th after it; `due` says which are meant."""
+    """The mean over the first batch of some weight and every so-many-th; `due` says which."""
 
     def __init__(self, every, **kwargs):
         super().__init__(**kwargs)
@@ -31,7 +31,7 @@ class MeanOfSome(keras.metrics.Mean):
         self.seen = self.add_variable((), "zeros", dtype="int32", name="seen")
 
     def due(self):
-        due = ops.mod(self.seen.value, self.every) == 0
+        due = ops.logical_or(ops.mod(self.seen.value, self.every) == 0, self.count.value == 0)
         self.seen.assign(self.seen.value + 1)
         return due
 
@@ -124,6 +124,8 @@ class ContrastiveDivergence(FastFit):
 
     negatives = property(lambda self: self._negatives, doc="Where v⁽ᵏ⁾ comes from.")
     centered = property(lambda self: self._centered, doc="Whether the gradient is centered.")
+    reconstruct_every = property(lambda self: self.reconstruction_tracker.every, doc="In updates.")
+    likelihood_chains = property(lambda self: self.live.number if self.live else 0, doc="Or 0.")
     chains = property(lambda self: self.negatives.chains, doc="States of persistent chains.")
 
     @property
@@ -164,7 +166,10 @@ class ContrastiveDivergence(FastFit):
         return keras.optimizers.SGD(self.rbm.learning_rate)
 
     def settings(self):
-        return (self.rbm.cd_steps,)
+        penalties = [
+            getattr(weight, "regularizer", None) for weight in self.rbm.trainable_variables
+        ]
+        return (self.rbm.cd_steps, self.rbm.activity_regularizer, *penalties)
 
     def check(self, x, y=None):
         self.rbm.visible_units.checked(x)
@@ -210,8 +215,8 @@ class ContrastiveDivergence(FastFit):
             "rbm": keras.saving.serialize_keras_object(self.rbm),
             "centered": self.centered,
             "negatives": keras.saving.serialize_keras_object(self.negatives),
-            "likelihood_chains": self.live.number if self.live is not None else 0,
-            "reconstruct_every": self.reconstruction_tracker.every,
+            "likelihood_chains": self.likelihood_chains,
+            "reconstruct_every": self.reconstruct_every,
         }
 
     @classmethod

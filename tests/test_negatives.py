@@ -210,6 +210,12 @@ def test_refuses_two_answers_to_where_negatives_come_from(rbm):
         ContrastiveDivergence(rbm, persistent_chains=3, negatives=DataChains())
 
 
+@pytest.mark.parametrize("negatives", [5, "x", DataChains])
+def test_refuses_what_draws_nothing(rbm, negatives):
+    with pytest.raises(ValueError, match="`negatives` must have `start` and `draw`"):
+        ContrastiveDivergence(rbm, negatives=negatives)
+
+
 def test_chains_are_saved_and_loaded_with_the_model(tmp_path):
     model = trainer(machine(), persistent_chains=5)
     model.fit(EXAMPLES, batch_size=8, epochs=2, verbose=0)
