@@ -61,16 +61,15 @@ class Hand:
     def slide(self, name, share):
         """Move a slider to this share of its length, by keyboard from its upper end."""
         slider = self.demo.get_by_role("slider", name=name)
-        slider.scroll_into_view_if_needed()
+        slider.hover()  # scrolls to it, and waits until the page around it stands still
         place = slider.bounding_box()
-        x, y = place["x"] + share * place["width"], place["y"] + place["height"] / 2
+        x, y = share * place["width"], place["height"] / 2
         if self.by == "mouse":
-            self.page.mouse.move(place["x"] + place["width"] / 2, y)
             self.page.mouse.down()
-            self.page.mouse.move(x, y, steps=3)
+            self.page.mouse.move(place["x"] + x, place["y"] + y, steps=3)
             self.page.mouse.up()
         elif self.by == "touch":
-            self.page.touchscreen.tap(x, y)
+            slider.tap(position={"x": x, "y": y})
         else:
             slider.focus()
             self.page.keyboard.press("End")

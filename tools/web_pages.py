@@ -206,7 +206,8 @@ def keep_icons(out: Path, used: str) -> None:
     for path in out.glob("_static/vendor/fontawesome/webfonts/*.ttf"):
         font = ttLib.TTFont(path)
         subsetter = subset.Subsetter()
-        subsetter.populate(unicodes=shown)
+        there = font.getBestCmap().keys()  # browsers refuse a font without any character
+        subsetter.populate(unicodes=shown & there or {min(there)})
         subsetter.subset(font)
         font.save(path)
     for sheet in sheets:
