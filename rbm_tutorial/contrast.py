@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from rbm_tutorial.backend import mean_over_replicas
+from rbm_tutorial.backend import mean_over_replicas, single
 
 OFFSET_MEMORY = 100  # batches
 
@@ -16,14 +16,16 @@ def total_weight(rows, weights=None):
     """Σ weights, or the number of rows; under `tf.distribute` the mean over all replicas.
 
     Divided by it, sums over the rows of a replica average to the mean over the whole batch, however
-    that was divided: of a short one a replica may get nothing.
+    that was divided: of a short one a replica may get nothing. In single precision at least, since
+    float16 counts to 2,048.
     """
     total = ops.shape(rows)[0] if weights is None else ops.sum(weights)
-    return mean_over_replicas(ops.cast(total, rows.dtype))
+    return mean_over_replicas(ops.cast(total, single(rows).dtype))
 
 
 def batch_mean(rows, weights=None):
     """Mean over the first axis, Σ weights·rows / Σ weights, (batch,); of no rows 0, not NaN."""
+    rows = single(rows)
     if weights is None:
         return ops.sum(rows, axis=0) / row_count(rows)
     return ops.tensordot(shares(weights), rows, axes=1)
@@ -43,7 +45,7 @@ def shares(weights):
 
 def anything(rows, weights=None):
     """1, or 0 if there is no row or none of a weight above 0."""
-    return ops.cast(total_weight(rows, weights) > 0, rows.dtype)
+    return ops.cast(total_weight(rows, weights) > 0, single(rows).dtype)
 
 
 def statistics(v, h, weights=None):
@@ -51,6 +53,7 @@ def statistics(v, h, weights=None):
 
     With `weights`, (batch,), means are weighted.
     """
+    v, h = single(v), single(h)
     h = h / row_count(v) if weights is None else h * shares(weights)[:, None]
     return ops.matmul(ops.transpose(v), h), ops.sum(h, axis=0), batch_mean(v, weights)
 
@@ -125,13 +128,20 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
     gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
     if weights is not None:  # chains alone teach nothing
         some = anything(x, weights)
-        difference = ops.multiply(some, difference)
-        gradient = [ops.multiply(some, d) for d in gradient]
+        difference, gradient = some * difference, [some * d for d in gradient]
     if offsets:
         gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, weights))
+    parameters = rbm.w_rec, rbm.hb, rbm.vb
+    gradient = [ops.cast(d, parameter.dtype) for d, parameter in zip(gradient, parameters)]
     constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
-    loss = with_gradient(constants[0], rbm.w_rec, rbm.hb, rbm.vb, *constants[1:])
+    loss = with_gradient(constants[0], *parameters, *constants[1:])
     return Contrast(loss, v_k, weights_k, h, free_energy)
+
+
+def traced_settings(rbm):
+    """What a compiled update keeps as it was, beside the tensors that it is given."""
+    rules = [(weight.regularizer, weight.constraint) for weight in rbm.trainable_variables]
+    return rbm.cd_steps, rbm.activity_regularizer, *rules
 
 
 def offset_variables(model, rbm):
@@ -140,7 +150,7 @@ def offset_variables(model, rbm):
     return [
         model.add_weight(
             shape=shape,
-            dtype=rbm.vb.dtype,
+            dtype=single(rbm.vb).dtype,
             initializer="zeros",
             trainable=False,
             aggregation="mean",

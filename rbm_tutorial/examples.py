@@ -11,10 +11,18 @@ import keras
 import numpy as np
 
 from rbm_tutorial.backend import checked_range
-from rbm_tutorial.checks import check_examples, real_array
+from rbm_tutorial.checks import check_count, check_examples, real_array
 from rbm_tutorial.pipelines import is_dataset
 
 LARGEST = float(np.finfo("float32").max)
+COUNTS = (
+    "epochs",
+    "initial_epoch",
+    "batch_size",
+    "steps_per_epoch",
+    "validation_steps",
+    "validation_batch_size",
+)
 
 
 def is_stream(x) -> bool:
@@ -43,6 +51,24 @@ def check_batch(x):
     """Raise a `ValueError` for what is a way to many batches, not one."""
     if is_dataset(x) or is_stream(x):
         raise ValueError(f"`x` must be one batch, (batch, visible). Received: {type(x).__name__}")
+
+
+def check_loop(given) -> None:
+    """The arguments by which `fit` counts and calls back, before anything is built.
+
+    Raises: `ValueError` that names the one that is no count, or no callback.
+    """
+    for name in COUNTS:
+        if given.get(name) is not None:
+            check_count(name, given[name], least=int(name not in ("epochs", "initial_epoch")))
+    if not 0 <= (given.get("validation_split") or 0) < 1:
+        raise ValueError(
+            "`validation_split` must be at least 0 and below 1. "
+            f"Received: {given['validation_split']}"
+        )
+    for callback in keras.tree.flatten(given.get("callbacks") or []):
+        if not isinstance(callback, (keras.callbacks.Callback, keras.callbacks.CallbackList)):
+            raise ValueError(f"`callbacks` must be callbacks of Keras. Received: {callback!r}")
 
 
 def check_devices_divide(x, batch_size) -> None:

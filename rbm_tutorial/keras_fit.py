@@ -15,6 +15,7 @@ from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
     check_batch,
     check_devices_divide,
+    check_loop,
     checked_weights,
     examples,
     images,
@@ -94,8 +95,8 @@ class FastFit(keras.Model):
         on JAX of the last epoch. Arrays may be copied first: do not change them in callbacks.
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
+        check_loop(given)
         size = given.get("batch_size") or 32
-        check_count("batch_size", size)
         check_devices_divide(given["x"], size)
         if given.get("validation_data") is not None:
             given = self._with_validation(given, given.get("validation_batch_size") or size)
@@ -190,8 +191,8 @@ class FastFit(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         weights = None
         if sample_weight is not None:
-            weights = ops.reshape(ops.cast(sample_weight, self.weights[0].dtype), (-1,))
-            weights = checked_weights(weights)
+            single = keras.backend.result_type(self.weights[0].dtype, "float32")
+            weights = checked_weights(ops.reshape(ops.cast(sample_weight, single), (-1,)))
         return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

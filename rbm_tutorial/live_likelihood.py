@@ -193,6 +193,7 @@ class LiveLikelihood(keras.layers.Layer):
         An `optimizer` is that of an update; without one nothing moves. `weights`, (batch,), are of
         the examples.
         """
+        x = checked_states(self.units[0], x, x.shape[1])
         seen = ops.ones_like(x[:, 0]) if weights is None else weights
         if optimizer is None:
             log_p = self.log_likelihood(x)
@@ -218,7 +219,8 @@ class LiveLikelihood(keras.layers.Layer):
 
         Returns: log p_θ̄(x), (batch,) nats, or zeros if it was not their turn; and whether it was.
         """
-        updates, since = self.updates.value + 1, self.since.value + 1
+        before = self.updates.value, self.since.value
+        updates, since = (wait_for(x, count) + 1 for count in before)  # first x is checked
         turn = ops.logical_or(first, since >= self.wait.value)
         if momentum is None:
             keep = 1 - 1 / (LEAST_MEMORY + ops.cast(updates, "float32") / SHARE)
@@ -251,12 +253,11 @@ class LiveLikelihood(keras.layers.Layer):
         return Followed(*(variable.value for variable in self.followed))
 
     def log_likelihood(self, x):
-        """log p_θ̄(x), of averaged weights: (batch, visible) → (batch,) nats. Draws nothing."""
+        """log p_θ̄(x) of states x, (batch, visible) → (batch,) nats. Draws nothing."""
         return self._log_p(x, [variable.value for variable in self.average], self.values())
 
     def _log_p(self, x, parameters, followed):
-        (visible, hidden), (w, hb, vb) = self.units, parameters
-        x = checked_states(visible, ops.cast(x, "float32"), w.shape[0])
+        (visible, hidden), (w, hb, vb), x = self.units, parameters, ops.cast(x, "float32")
         of_hidden = ops.sum(hidden.log_normalizer(ops.matmul(x, w) + hb), axis=1)
         return ops.matmul(x, vb) + visible.log_measure(x) + of_hidden - log_partition(followed)
 
@@ -276,6 +277,6 @@ def checked_states(units, x, number: int):
     if units.unbounded:
         return x
     values = np.unique(np.concatenate([np.ravel(site) for site in units.sites(number)]))
-    product = math.prod(x - np.float32(value) for value in values)  # 0 at each of them
+    product = math.prod(x - float(value) for value in values)  # 0 at each of them
     message = "`x` must hold states where the likelihood is asked for: call `binarize`. Received"
     return x + checked_range(product, 0, 0, f"{message} values x, x(1 - x) or the like")

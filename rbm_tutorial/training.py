@@ -9,7 +9,12 @@ from keras import ops
 
 from rbm_tutorial.backend import replicas, single
 from rbm_tutorial.checks import check_count, check_flag, check_tied
-from rbm_tutorial.contrast import batch_mean, contrast_with_model, offset_variables
+from rbm_tutorial.contrast import (
+    batch_mean,
+    contrast_with_model,
+    offset_variables,
+    traced_settings,
+)
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.live_likelihood import LiveLikelihood
 from rbm_tutorial.negatives import chosen_negatives
@@ -56,7 +61,8 @@ class ContrastiveDivergence(FastFit):
             about 100 batches, of the data and of p(h=1 | data).
         negatives: where v⁽ᵏ⁾ comes from, an object of module `negatives`.
         likelihood_chains: 0, or the number of chains by which `fit` and `evaluate` report the
-            log-likelihood, too; 100 are enough.
+            log-likelihood, too; 100 are enough. Of weights that were set by hand they know nothing:
+            call `live.begin(rbm)` after it.
         reconstruct_every: in training the reconstruction cost is the mean over the first update of
             an epoch and every so-many-th after it, since it costs a product beside the five of an
             update.
@@ -166,10 +172,7 @@ class ContrastiveDivergence(FastFit):
         return keras.optimizers.SGD(self.rbm.learning_rate)
 
     def settings(self):
-        penalties = [
-            getattr(weight, "regularizer", None) for weight in self.rbm.trainable_variables
-        ]
-        return (self.rbm.cd_steps, self.rbm.activity_regularizer, *penalties)
+        return traced_settings(self.rbm)
 
     def check(self, x, y=None):
         self.rbm.visible_units.checked(x)

@@ -9,7 +9,12 @@ from keras import ops
 
 from rbm_tutorial.backend import replicas, single, wait_for
 from rbm_tutorial.checks import check_flag
-from rbm_tutorial.contrast import batch_mean, contrast_with_model, offset_variables
+from rbm_tutorial.contrast import (
+    batch_mean,
+    contrast_with_model,
+    offset_variables,
+    traced_settings,
+)
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.labeled import one_hot
 from rbm_tutorial.negatives import chosen_negatives
@@ -102,7 +107,7 @@ class WakeSleep(FastFit):
         return keras.optimizers.SGD(self.dbn.top.learning_rate)
 
     def settings(self):
-        return (self.dbn.top.cd_steps,)
+        return tuple(traced_settings(rbm) for rbm in (*self.dbn.lower, self.dbn.top))
 
     def check(self, x, y=None):
         self.dbn.lower[0].visible_units.checked(x)

@@ -49,6 +49,13 @@ def unfold(page):
     page.add_style_tag(content="* { content-visibility: visible !important; }")
 
 
+def barriers(page, rules):
+    """What axe finds by these rules or tags, with everything unfolded; not in formulas."""
+    page.add_script_tag(path=AXE)
+    unfold(page)
+    return page.evaluate(VIOLATIONS, rules)
+
+
 def overflow(page):
     """By how many pixels a page is wider than its window."""
     return page.evaluate("document.documentElement.scrollWidth - innerWidth")

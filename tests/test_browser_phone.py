@@ -5,12 +5,11 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 from built_pages import (
-    AXE,
     CHAPTERS,
     EVERY,
     HTML,
     PHONE,
-    VIOLATIONS,
+    barriers,
     needs_axe,
     open_page,
     overflow,
@@ -85,7 +84,5 @@ def test_formulas_fit_a_phone_which_never_scrolls_sideways(phone):
 @every_page
 @needs_axe
 def test_is_rich_in_contrast_and_large_enough_to_touch(phone):
-    phone.page.add_script_tag(path=AXE)
-    unfold(phone.page)
     rules = ["color-contrast", "scrollable-region-focusable", "target-size"]
-    assert phone.page.evaluate(VIOLATIONS, rules) == []
+    assert barriers(phone.page, rules) == []

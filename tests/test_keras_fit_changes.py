@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import EXAMPLES, assert_equal_weights, machine, trainer
 
-from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, WakeSleep
 
 FIT = {"batch_size": 2, "verbose": 0, "shuffle": False}
 
@@ -168,3 +168,62 @@ def test_a_layer_that_was_built_by_hand_starts_as_it_is_though_it_was_judged():
     model.predict(BRIGHT[:5], verbose=0)
     model.train_on_batch(BRIGHT, sample_weight=np.zeros(len(BRIGHT)))
     assert not np.any(rbm.vb)
+
+
+def of_machine():
+    rbm = machine()
+    return ContrastiveDivergence(rbm), rbm
+
+
+def of_network():
+    rbms = [RBM(3, 4, seed=1), RBM(2, seed=2)]
+    return WakeSleep(DeepBeliefNetwork(rbms)), rbms[1]
+
+
+def penalize_activity(rbm, penalty):
+    rbm.activity_regularizer = penalty
+
+
+def penalize_weights(rbm, penalty):
+    rbm.w_rec.regularizer = penalty
+
+
+@pytest.mark.parametrize(
+    ("made", "penalize"),
+    [
+        (of_machine, penalize_activity),
+        (of_machine, penalize_weights),
+        (of_network, penalize_weights),
+    ],
+)
+def test_a_penalty_that_is_set_after_a_fit_counts_in_the_next(made, penalize):
+    def weights_after(penalty):
+        model, rbm = made()
+        model.compile(keras.optimizers.SGD(0.1))
+        for each in (None, penalty):
+            penalize(rbm, each)
+            model.fit(EXAMPLES, shuffle=False, verbose=0)
+        return np.asarray(rbm.w_rec)
+
+    changed = weights_after(keras.regularizers.L1(5.0)) - weights_after(None)
+    assert np.abs(changed).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"epochs": "three"}, "`epochs` must be an integer.*'three'"),
+        ({"epochs": -1}, "`epochs` must be an integer.*-1"),
+        ({"initial_epoch": 0.5}, "`initial_epoch` must be an integer.*0.5"),
+        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1.*0"),
+        ({"validation_split": 2.0}, "`validation_split` must be .*2.0"),
+        ({"callbacks": 5}, "`callbacks` must be callbacks of Keras.*5"),
+        ({"callbacks": ["x"]}, "`callbacks` must be callbacks of Keras.*'x'"),
+    ],
+)
+def test_what_is_no_way_to_loop_is_named_before_anything_is_built(wrong, said):
+    model = ContrastiveDivergence(RBM(3, seed=0))
+    model.compile(keras.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match=said):
+        model.fit(EXAMPLES, verbose=0, **wrong)
+    assert not model.rbm.built

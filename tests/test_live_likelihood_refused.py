@@ -35,6 +35,17 @@ def test_gray_pixels_have_no_likelihood():
             trainer(rbm, likelihood_chains=20).fit(data, verbose=0, shuffle=False)
 
 
+@only_tensorflow
+def test_gray_pixels_of_a_data_set_move_nothing():
+    model = trainer(machine(), likelihood_chains=20)
+    model.fit(EXAMPLES, verbose=0)
+    before = [np.asarray(weight.value) for weight in model.weights]
+    with pytest.raises(REFUSED_WHEN_COMPILED):
+        model.fit(tf.data.Dataset.from_tensors(GRAY), verbose=0, shuffle=False)
+    for weight, was in zip(model.weights, before):
+        np.testing.assert_array_equal(weight.value, was, err_msg=weight.path)
+
+
 @pytest.mark.parametrize("number", [-1, 1.5, "100", None])
 def test_the_number_of_chains_is_checked(number):
     with pytest.raises(ValueError, match="`likelihood_chains` must"):

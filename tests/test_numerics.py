@@ -134,6 +134,29 @@ def test_a_network_learns_in_half_precision():
     assert np.isfinite(list(history.values())).all()
 
 
+def biases_after(dtype, examples, weights=None):
+    """What one update of the whole batch makes of visible biases."""
+    rbm = RBM(3, seed=0, dtype=dtype)
+    rbm.build([4])
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(examples, sample_weight=weights, batch_size=len(examples), shuffle=False, verbose=0)
+    return np.asarray(rbm.vb).astype("float64")
+
+
+@pytest.mark.parametrize(
+    ("number", "weight"), [(64, 3000.0), (64, 1e5), (70_000, None)], ids=["sum", "each", "rows"]
+)
+def test_half_precision_weighs_and_counts_beyond_its_range(number, weight):
+    """float16 ends at 65,504: means over such weights, or so many rows, were 0."""
+    examples = np.resize(np.random.default_rng(0).random((64, 4)) < 0.8, (number, 4))
+    weights = None if weight is None else np.full(number, weight)
+    expected = biases_after("float32", examples, weights)
+    found = biases_after("float16", examples, weights)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert np.abs(expected).max() > 0.01
+
+
 KINDS = {
     "CD": {},
     "everything": {"persistent_chains": 5, "centered": True, "likelihood_chains": 10},

@@ -263,18 +263,6 @@ def test_a_first_batch_of_no_weight_leaves_the_cost_to_the_next():
     assert found == pytest.approx(np.asarray(costs)[4:8].mean(), rel=1e-5)
 
 
-def test_a_penalty_that_is_set_after_a_fit_counts_in_the_next():
-    def weights_after(penalty):
-        model = ContrastiveDivergence(machine())
-        model.compile(keras.optimizers.SGD(0.1))
-        for each in (None, penalty):
-            model.rbm.activity_regularizer = each
-            model.fit(EXAMPLES, shuffle=False, verbose=0)
-        return np.asarray(model.rbm.hb)
-
-    assert np.abs(weights_after(None) - weights_after(keras.regularizers.L1(5.0))).max() > 0.01
-
-
 def test_how_often_the_cost_is_taken_changes_no_weight():
     (often, *_), (seldom, *_) = (fitted_weighed(every, rate=0.1) for every in (1, 2))
     assert_equal_weights(often, seldom)
