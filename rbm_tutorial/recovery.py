@@ -83,14 +83,31 @@ class Backup(keras.callbacks.Callback):
         return backup
 
 
+def state_of(model):
+    """All variables of a model: weights, random states, those of its optimizer and metrics."""
+    optimizer = model.optimizer.variables if model.compiled else []
+    return [*model.variables, *optimizer, *model.metrics_variables]
+
+
+def part(variables):
+    """Give each variable memory of its own.
+
+    With `use_ema` Keras 3.15 ends `fit` by weights that share it with their averages, and JAX, which
+    is to give it to the next step, refuses to give it twice.
+    """
+    taken = set()
+    for variable in variables:
+        if id(variable.value) in taken:
+            variable.assign(ops.copy(variable.value))
+        taken.add(id(variable.value))
+
+
 class KeepState(keras.callbacks.Callback):
     """Copy all variables of the model after every epoch."""
 
     def look_at(self, model):
         """Copy the variables as they are now."""
-        optimizer = model.optimizer.variables if model.compiled else []
-        variables = [*model.variables, *optimizer, *model.metrics_variables]
-        self.copies = [(variable, ops.copy(variable.value)) for variable in variables]
+        self.copies = [(variable, ops.copy(variable.value)) for variable in state_of(model)]
 
     def put_back(self):
         """Give the variables the values that were copied last."""
@@ -111,6 +128,7 @@ def weights_kept(model):
     if BACKEND != "jax":
         yield []
         return
+    part(state_of(model))
     kept = KeepState()
     kept.look_at(model)
     try:

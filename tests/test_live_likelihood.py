@@ -183,6 +183,17 @@ def test_chains_step_as_often_as_the_weights_move(rate, momentum, expected):
     assert abs(int(model.live.wait) - expected) <= 1
 
 
+def test_the_average_of_an_optimizer_that_scales_losses_is_found():
+    """With a momentum of 0, θ̄ is what the weights were before the update that it follows."""
+    model = ContrastiveDivergence(machine(), likelihood_chains=10, dtype="mixed_float16")
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.0))
+    model.fit(EXAMPLES, batch_size=22, verbose=0)
+    expected = parameters_of(model.rbm)
+    model.fit(EXAMPLES, batch_size=22, verbose=0)
+    for found, before in zip(average_of(model), expected, strict=True):
+        np.testing.assert_allclose(found, before, atol=1e-6)
+
+
 def test_neither_raw_weights_nor_the_chains_of_the_gradient_would_do():
     assert worst_error(LiveLikelihood)[0] < 0.2
     error, resamplings = worst_error(AlongRawWeights)
