@@ -90,8 +90,12 @@ def test_a_solution_opens_by_its_title(read, way):
 def test_a_link_into_a_folded_solution_opens_it(read):
     page = read(FIRST)
     page.evaluate("location.hash = '#fig-energy-slope'")
-    page.wait_for_function("document.querySelector('#fig-energy-slope').closest('details').open")
-    assert page.locator("#fig-energy-slope").bounding_box()["y"] < WIDE["height"]
+    # Pages scroll smoothly, so it comes into sight a while after its fold has opened.
+    page.wait_for_function("""(() => {
+      const target = document.querySelector("#fig-energy-slope");
+      const { top } = target.getBoundingClientRect();
+      return target.closest("details").open && 0 <= top && top < innerHeight;
+    })()""")
 
 
 def test_the_animation_moves_only_while_its_fold_is_open(read):
