@@ -13,7 +13,12 @@ from keras import ops
 from rbm_tutorial.backend import compiled, double_precision, uniform_stream
 from rbm_tutorial.checks import check_count, check_machine, check_seed, real_array, real_tensor
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.sampling import parameters_of, tempered_gibbs_step, tempered_log_ratio
+from rbm_tutorial.sampling import (
+    independent_units,
+    parameters_of,
+    tempered_gibbs_step,
+    tempered_log_ratio,
+)
 
 
 class PartitionEstimate(NamedTuple):
@@ -76,8 +81,7 @@ def _forward(rbm, num_chains, num_betas, base_rate, seed, betas):
     seed = _checked_seed(seed)
     check_count("num_chains", num_chains, least=2)
     betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
-    logits = ops.tile(base[None], (num_chains, 1))
-    start = rbm.visible_units.sample(logits, uniform_stream(np.array([seed, 0])))
+    start = independent_units(rbm, num_chains, base, uniform_stream(np.array([seed, 0])))
     return base, *annealed_chains(rbm, start, betas, base, seed)
 
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from rbm_tutorial.backend import compiled_once
 from rbm_tutorial.checks import check_count, check_machine, check_matrix, real_array
-from rbm_tutorial.sampling import gibbs_step, independent_units
+from rbm_tutorial.sampling import clamped_step, independent_units
 
 
 def potential_scale_reduction(values) -> np.ndarray:
@@ -78,7 +78,7 @@ def sample(
     start, known, shape = _clamped_start(rbm, number, v, known)
 
     def step_and_look(v, known):
-        v = ops.where(known, v, gibbs_step(rbm, v))
+        v = clamped_step(rbm, v, known)
         return v, rbm.free_energy(v)
 
     key = "sample", rbm.visible_units, rbm.hidden_units
@@ -96,7 +96,9 @@ def sample(
             "or draw with `TemperedChains`.",
             stacklevel=2,
         )
-    end = _led_down(model, end)
+    if model is not rbm:
+        end = model.top.split(end)[0] if model.number_classes else end
+        end = model.sample_down(end)[0]
     return Samples(ops.reshape(end, (*shape, end.shape[1])), total, ratio)
 
 
@@ -135,13 +137,3 @@ def known_sites(units, known) -> np.ndarray:
             "Received groups that are known in part."
         )
     return share == 1
-
-
-def _led_down(model, end):
-    """States of the top of a `DeepBeliefNetwork`, (chains, visible), down to its images."""
-    lower = getattr(model, "lower", [])
-    if lower and model.number_classes:
-        end = model.top.split(end)[0]
-    for rbm in reversed(lower):
-        end = rbm.sample_v(end)
-    return end

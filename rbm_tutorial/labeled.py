@@ -93,6 +93,25 @@ class LabeledRBM(RBM):
         Raises: `ValueError` on an untied layer, for another width or values outside [0, 1].
         """
         check_tied(self, "class_probabilities")
+        return ops.softmax(self._class_logits(v))
+
+    def image_free_energy(self, v):
+        """F(v) = -log Σ_y exp(-F(v, y)): (batch, image units) in [0, 1] → (batch,) nats.
+
+        So that log p(v), whatever the label, is -F(v) - log Z. Draws nothing.
+        Raises: `ValueError` on an untied layer, for another width or values outside [0, 1].
+        """
+        check_tied(self, "image_free_energy")
+        logits = self._class_logits(v)
+        v = real_tensor("v", v, self.vb.dtype)
+        of_image = ops.matmul(single(v), single(self.vb[: -self.number_classes]))
+        return -of_image - ops.logsumexp(logits, axis=1)
+
+    def _class_logits(self, v):
+        """-F(v, y) of each class, but for what they share: (batch, image units) → (batch, classes).
+
+        That is vb_y + Σ_j log Z(v·w + w_y + hb)_j; v·vb of the image is left out.
+        """
         w_image, w_label = self.w_rec[: -self.number_classes], self.w_rec[-self.number_classes :]
         v = real_tensor("v", v, self.vb.dtype)
         check_matrix("v", v, w_image.shape[0])
@@ -102,7 +121,7 @@ class LabeledRBM(RBM):
             ops.sum(self.hidden_units.log_normalizer(logits + single(w_label[k])), axis=1)
             for k in range(self.number_classes)
         ]
-        return ops.softmax(ops.stack(sums, axis=1) + single(self.vb[-self.number_classes :]))
+        return ops.stack(sums, axis=1) + single(self.vb[-self.number_classes :])
 
     def sample_image(self, labels, steps: int = 1000):
         """Draw v ~ p(v | y) for each of `labels`, (batch,): → (batch, image units) in {0, 1}.

@@ -17,7 +17,7 @@ from keras import ops
 from rbm_tutorial.annealing import annealed_chains, base_biases, independent_log_partition
 from rbm_tutorial.backend import checked_range, fold_in, uniform_stream, wait_for
 from rbm_tutorial.checks import check_count
-from rbm_tutorial.sampling import parameters_of
+from rbm_tutorial.sampling import independent_units, log_ratio, parameters_of
 from rbm_tutorial.units import Beside
 
 LONGEST = 10  # updates between two steps of the chains
@@ -91,9 +91,7 @@ def step_along(units, old, new, followed, draws):
     (visible, hidden), (w, hb, vb) = units, new
     v, chains = followed.v, ops.shape(followed.v)[0]
     logits = ops.matmul(v, w) + hb
-    # Site by site: the difference of two free energies would lose digits.
-    rises = hidden.log_normalizer(logits) - hidden.log_normalizer(ops.matmul(v, old[0]) + old[1])
-    growth = ops.matmul(v, vb - old[2]) + ops.sum(rises, axis=1)
+    growth = log_ratio(hidden, v, (logits, ops.matmul(v, old[0]) + old[1]), (vb, old[2]))
     followed = followed._replace(log_w=followed.log_w + growth)
     few = effective_share(followed.log_w) < 0.5
     points = (ops.arange(chains, dtype="float32") + draws((1,))) / _count(followed.log_w)
@@ -172,9 +170,8 @@ class LiveLikelihood(keras.layers.Layer):
         seed = ops.cast(fold_in(rbm.seed_generator.state.value, OWN_SEED), "uint32")
         self.seed.assign(seed)
         number, base = int(np.asarray(seed)[0] >> 1), base_biases(rbm)
-        start = rbm.visible_units.sample(
-            ops.tile(base[None], (self.number, 1)), uniform_stream(np.array([number, 0]))
-        )
+        draws = uniform_stream(np.array([number, 0]))
+        start = independent_units(rbm, self.number, base, draws)
         for temperatures in TEMPERATURES:
             betas = np.linspace(0, 1, temperatures)
             v, log_w = annealed_chains(rbm, start, betas, base, number)

@@ -14,7 +14,7 @@ from rbm_tutorial.annealing import annealed_chains, base_biases, checked_betas
 from rbm_tutorial.backend import uniform_stream
 from rbm_tutorial.checks import check_count, check_machine, check_matrix, check_seed, real_array
 from rbm_tutorial.draws import known_sites
-from rbm_tutorial.sampling import gibbs_step
+from rbm_tutorial.sampling import clamped_step, independent_units
 from rbm_tutorial.training import ContrastiveDivergence
 
 
@@ -29,7 +29,7 @@ def imputed(rbm, x, steps: int):
     free = rbm.visible_units.sample(ops.zeros_like(x) + rbm.vb, rbm.uniform)
     v = ops.where(known, x, free)
     for _ in range(steps):
-        v = ops.where(known, x, gibbs_step(rbm, v))
+        v = clamped_step(rbm, v, known)
     return v
 
 
@@ -78,9 +78,7 @@ def marginal_log_likelihood(
     known = ~np.isnan(x)
     log_z0 = _log_z0_of_missing(rbm, x, known, np.asarray(base))
     rows, known = np.repeat(x, num_chains, axis=0), np.repeat(known, num_chains, axis=0)
-    free = rbm.visible_units.sample(
-        ops.tile(base[None], (len(rows), 1)), uniform_stream(np.array([seed, 0]))
-    )
+    free = independent_units(rbm, len(rows), base, uniform_stream(np.array([seed, 0])))
     start = ops.convert_to_tensor(np.where(known, rows, np.asarray(free)))
     rbm.visible_units.check_states("x", start)
     _, log_w = annealed_chains(rbm, start, betas, base, seed, known=known)

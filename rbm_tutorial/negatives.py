@@ -8,15 +8,41 @@ the model.
 """
 
 import keras
+import numpy as np
+from keras import ops
 
 from rbm_tutorial.backend import wait_for
 from rbm_tutorial.checks import check_count
 from rbm_tutorial.sampling import gibbs_step, independent_units
 
 
+def kept(name, initial, shape=None, dtype=None):
+    """A variable that is saved with the layer; each replica under `tf.distribute` has its own.
+
+    It begins at `initial`: values, or a function (shape, dtype) → values, called when Keras makes
+    the variable, which may be later.
+    """
+    if not callable(initial):
+        shape, dtype = np.shape(initial), np.asarray(initial).dtype.name
+        given = initial
+
+        def initial(shape, dtype):
+            return ops.convert_to_tensor(given, dtype)
+
+    return keras.Variable(
+        initial,
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        name=name,
+        synchronization="on_read",
+        aggregation="only_first_replica",
+    )
+
+
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class DataChains(keras.layers.Layer):
-    """CD-k: `rbm.cd_steps` Gibbs steps that start at the data.
+    """CD-k: `rbm.cd_steps` Gibbs steps that start at the data. Draws from the layer.
 
     Source: Hinton, Training products of experts by minimizing contrastive divergence (2002).
     """
@@ -27,7 +53,7 @@ class DataChains(keras.layers.Layer):
         """Make no variables: each draw starts at the batch."""
 
     def draw(self, rbm, x, hidden_logits):
-        """Draw v⁽ᵏ⁾, as many as there are examples."""
+        """Draw v⁽ᵏ⁾, as many as there are examples: (batch, visible)."""
         h = rbm.hidden_units.sample(hidden_logits, rbm.uniform)
         v = rbm.visible_units.sample(rbm.visible_logits(h), rbm.uniform)
         for _ in range(rbm.cd_steps - 1):
@@ -40,10 +66,15 @@ class PersistentChains(keras.layers.Layer):
     """PCD: `number` chains that go on from where the last update left them.
 
     They start at independent units of biases vb; each update moves them `rbm.cd_steps` Gibbs steps.
+    Draws from the layer.
+
+    Args:
+        number: of chains, whatever the size of a batch.
 
     Attributes:
         chains: their states, (number, visible); under `tf.distribute` each replica has its own.
 
+    Raises: `ValueError` for fewer than one chain.
     Source: Tieleman, Training restricted Boltzmann machines using approximations to the likelihood
     gradient (2008).
     """
@@ -54,19 +85,16 @@ class PersistentChains(keras.layers.Layer):
         self.number = number
 
     def start(self, rbm):
-        """Make the chains. They are drawn when Keras makes the variable, which may be later."""
-        self.chains = keras.Variable(
-            lambda shape, dtype: independent_units(rbm, self.number),
-            shape=(self.number, rbm.number_visible_units),
-            dtype=rbm.vb.dtype,
-            trainable=False,
-            name="chains",
-            synchronization="on_read",
-            aggregation="only_first_replica",
-        )
+        """Make the chains."""
+
+        def states(shape, dtype):
+            return independent_units(rbm, self.number)
+
+        shape = self.number, rbm.number_visible_units
+        self.chains = kept("chains", states, shape, rbm.vb.dtype)
 
     def draw(self, rbm, x, hidden_logits):
-        """Move the chains and return them."""
+        """Move the chains and return them: (number, visible)."""
         v = wait_for(x, self.chains.value)
         for _ in range(rbm.cd_steps):
             v = gibbs_step(rbm, v)

@@ -92,8 +92,8 @@ def state_of(model):
 def part(variables):
     """Give each variable memory of its own.
 
-    With `use_ema` Keras 3.15 ends `fit` by weights that share it with their averages, and JAX, which
-    is to give it to the next step, refuses to give it twice.
+    With `use_ema` Keras 3.15 ends `fit` by weights that share it with their averages, and JAX, to
+    which the next step gives it, refuses to take it twice.
     """
     taken = set()
     for variable in variables:

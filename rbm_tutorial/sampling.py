@@ -67,16 +67,41 @@ def tempered_log_ratio(hidden_units, v, logits, biases, beta, new_beta):
     return change * ops.matmul(v, vb - base) + ops.sum(new - old, axis=1)
 
 
+def log_ratio(hidden_units, v, logits, vbs):
+    """log p*_new(v) / p*_old(v) of two machines, unnormalized: (chains,) nats.
+
+    (vb_new - vb_old)·v + Σ_j [log Z(z_new) - log Z(z_old)]_j with z = v·w + hb.
+
+    Args:
+        hidden_units: their type.
+        v: states, (chains, visible).
+        logits: z of the new machine and of the old one, (chains, hidden) each.
+        vbs: vb of the new machine and of the old one, (visible,) each.
+    """
+    # Site by site: the difference of two free energies would lose digits.
+    new, old = (hidden_units.log_normalizer(z) for z in logits)
+    return ops.matmul(v, vbs[0] - vbs[1]) + ops.sum(new - old, axis=1)
+
+
 def gibbs_step(rbm, v):
     """Draw h ~ p(h | v) and then v ~ p(v | h): (chains, visible), known to be states or means."""
     h = rbm.hidden_units.sample(rbm.hidden_logits(v), rbm.uniform)
     return rbm.visible_units.sample(rbm.visible_logits(h), rbm.uniform)
 
 
-def independent_units(rbm, number: int):
-    """Draw visible units from their biases alone, as if all h were 0: (number, visible)."""
-    logits = ops.tile(rbm.vb.value[None], (number, 1))
-    return rbm.visible_units.sample(logits, rbm.uniform)
+def clamped_step(rbm, v, known):
+    """A Gibbs step of the units that are not `known`, booleans (chains, visible); those stay."""
+    return ops.where(known, v, gibbs_step(rbm, v))
+
+
+def independent_units(rbm, number: int, biases=None, uniform=None):
+    """Draw visible units from biases alone, as if all h were 0: (number, visible).
+
+    From vb, by the layer's generator, unless `biases`, (visible,), or a function shape → `uniform`
+    numbers are given.
+    """
+    biases = rbm.vb.value if biases is None else biases
+    return rbm.visible_units.sample(ops.tile(biases[None], (number, 1)), uniform or rbm.uniform)
 
 
 def run_chains(rbm, v, steps: int, step=None, observe=None):
@@ -142,7 +167,7 @@ def inpaint(rbm, v, known, steps: int):
             f"`known` must have shape {tuple(v.shape)}, or {tuple(v.shape[1:])} for all chains. "
             f"Received: {known.shape}"
         )
-    one_step, known = _compiled(rbm, _clamped_step), ops.convert_to_tensor(known, "bool")
+    one_step, known = _compiled(rbm, clamped_step), ops.convert_to_tensor(known, "bool")
     for _ in range(steps):
         v = one_step(v, known)
     return v
@@ -186,10 +211,6 @@ def _compiled(rbm, function, *settings):
 def _step_and_look(rbm, observe, v):
     v = gibbs_step(rbm, v)
     return v, () if observe is None else observe(rbm, v)
-
-
-def _clamped_step(rbm, v, known):
-    return ops.where(known, v, gibbs_step(rbm, v))
 
 
 def _step_given_evidence(rbm, v, evidence):

@@ -77,7 +77,10 @@ class DeepBeliefNetwork(keras.Model):
         return super().predict(x, *args, **kwargs)
 
     def reconstruction_logits(self, x):
-        """Logits of x after probabilities went up through the lower layers and down again."""
+        """Logits of x after probabilities went up through the lower layers and down again.
+
+        (batch, visible) in [0, 1] → (batch, visible). Draws nothing.
+        """
         for rbm in self.lower:
             x = rbm.forward(x)
         for rbm in reversed(self.lower[1:]):
@@ -85,14 +88,20 @@ class DeepBeliefNetwork(keras.Model):
         return self.lower[0].visible_logits(x)
 
     def sample_up(self, x):
-        """Draw [x, h¹, …, hᴸ⁻¹] by recognition, each from q(hˡ | hˡ⁻¹) given the one below it."""
+        """Draw [x, h¹, …, hᴸ⁻¹] by recognition, each from q(hˡ | hˡ⁻¹) given the one below it.
+
+        From x, (batch, visible) in [0, 1]; each is (batch, units of that layer).
+        """
         states = [x]
         for rbm in self.lower:
             states.append(rbm.sample_h(states[-1]))
         return states
 
     def sample_down(self, h):
-        """Draw [v, h¹, …, hᴸ⁻¹] by generation, each from p(hˡ⁻¹ | hˡ), given the last of them."""
+        """Draw [v, h¹, …, hᴸ⁻¹] by generation, each from p(hˡ⁻¹ | hˡ), given the last of them.
+
+        From h = hᴸ⁻¹, (batch, hidden units of the last lower layer) in {0, 1}.
+        """
         states = [h]
         for rbm in reversed(self.lower):
             states.insert(0, rbm.sample_v(states[0]))
@@ -132,7 +141,10 @@ class DeepBeliefNetwork(keras.Model):
         Its weights are copies of recognition weights and hidden biases, those of the top RBM
         included, unless that sees labels. `input_dropout` and `dropout` are the rates at which
         inputs and hidden units are dropped while it is fine-tuned. Keras scales up what is left, so
-        that weights need no scaling.
+        that weights need no scaling. (batch, visible) → (batch, `number_classes`).
+
+        Raises: `ValueError` for no class, rates outside [0, 1), and hidden units that are not
+        binary.
         """
         check_count("number_classes", number_classes)
         for name, rate in [("dropout", dropout), ("input_dropout", input_dropout)]:
@@ -211,19 +223,18 @@ def _build_in_turn(rbms):
 def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):
     """Estimate  E_q[log p(x, h) - log q(h | x)] ≤ log p(x): (batch, visible) → (batch,) nats.
 
-    h = (h¹, …, hᴸ⁻¹) is drawn once by recognition, and hᴸ is summed out. The mean over draws is the
-    bound, which falls short of log p(x) by KL(q(h | x) ‖ p(h | x)). Draws random numbers.
+    h = (h¹, …, hᴸ⁻¹) is drawn once by recognition; hᴸ, and labels if the top sees them, are summed
+    out. The mean over draws is the bound, which falls short of log p(x) by KL(q(h | x) ‖ p(h | x)).
+    Draws random numbers.
 
     Args:
-        dbn: the network; its top must see no labels.
+        dbn: the network.
         x: (batch, visible), binary images.
         log_z: log partition function of `dbn.top`, as from `ais_log_partition`.
 
-    Raises: `ValueError` for wrong shapes, values outside [0, 1] or a top that sees labels.
+    Raises: `ValueError` for wrong shapes or values outside [0, 1].
     Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008).
     """
-    if dbn.number_classes:
-        raise ValueError("`dbn` must be a model of images alone. Received a top that sees labels.")
     log_z = finite_number("log_z", log_z)
     below = dbn.lower[0].checked_visible(x, "x")
     bound = -log_z
@@ -233,4 +244,5 @@ def variational_bound(dbn: DeepBeliefNetwork, x, log_z: float):
         log_p = -rbm.visible_units.cross_entropy(below, rbm.visible_logits(h))
         log_q = -rbm.hidden_units.cross_entropy(h, logits)
         bound, below = bound + log_p - log_q, h
-    return bound - dbn.top.free_energy(below)
+    of_top = dbn.top.image_free_energy if dbn.number_classes else dbn.top.free_energy
+    return bound - of_top(below)

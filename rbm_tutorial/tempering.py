@@ -14,6 +14,7 @@ from keras import ops
 from rbm_tutorial.annealing import base_biases, checked_betas
 from rbm_tutorial.backend import compiled_draws, wait_for
 from rbm_tutorial.checks import check_count, check_machine
+from rbm_tutorial.negatives import kept
 from rbm_tutorial.sampling import (
     independent_units,
     parameters_of,
@@ -103,26 +104,6 @@ def placed(betas, rejections):
     return ops.concatenate([betas[:1], moved[1:-1], betas[-1:]])
 
 
-def kept(name, initial, shape=None, dtype=None):
-    """A variable that is saved with the layer; each replica under `tf.distribute` has its own."""
-    if not callable(initial):
-        shape, dtype = np.shape(initial), np.asarray(initial).dtype.name
-        given = initial
-
-        def initial(shape, dtype):
-            return ops.convert_to_tensor(given, dtype)
-
-    return keras.Variable(
-        initial,
-        shape=shape,
-        dtype=dtype,
-        trainable=False,
-        name=name,
-        synchronization="on_read",
-        aggregation="only_first_replica",
-    )
-
-
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class TemperedChains(keras.layers.Layer):
     """Parallel tempering: `number` chains, each with a replica at every inverse temperature.
@@ -143,6 +124,8 @@ class TemperedChains(keras.layers.Layer):
     Attributes:
         chains: states at β = 1, (number, visible).
 
+    Raises: `ValueError` for fewer than one chain or two temperatures, others than rise from 0 to 1,
+    and on an untied layer. Draws from the layer.
     Source: Swendsen & Wang (1986); in learning, Desjardins et al. (2010).
     """
 

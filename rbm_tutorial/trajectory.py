@@ -5,8 +5,9 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.checks import check_count, real_array
-from rbm_tutorial.sampling import tempered_gibbs_step
-from rbm_tutorial.tempering import TemperedChains, kept
+from rbm_tutorial.negatives import kept
+from rbm_tutorial.sampling import log_ratio, tempered_gibbs_step
+from rbm_tutorial.tempering import TemperedChains
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -22,6 +23,8 @@ class TrajectoryChains(TemperedChains):
         checkpoints: `rbm.get_weights()` of earlier machines, from first to last; the machine that
             draws stands above them. A number of them if they are to be loaded from a file.
 
+    Raises: `ValueError` for no checkpoint, or one whose weights have other shapes. Draws from the
+    layer.
     Source: Béreux, Decelle, Furtlehner, Rosset & Seoane, Fast training and sampling of restricted
     Boltzmann machines (2025).
     """
@@ -58,8 +61,8 @@ class TrajectoryChains(TemperedChains):
     def log_ratios(self, rbm, parameters, state, logits):
         def rise(here, there):  # log of the p of a rung over that of another, at the states of one
             v, old, new = state.v[here], self.rung(parameters, here), self.rung(parameters, there)
-            log_z = [rbm.hidden_units.log_normalizer(z) for z in (_inputs(new, v), logits[here])]
-            return ops.matmul(v, new[2] - old[2]) + ops.sum(log_z[0] - log_z[1], axis=1)
+            both = _inputs(new, v), logits[here]
+            return log_ratio(rbm.hidden_units, v, both, (new[2], old[2]))
 
         return ops.stack([rise(k, k + 1) + rise(k + 1, k) for k in range(self.rungs - 1)])
 

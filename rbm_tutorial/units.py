@@ -119,7 +119,10 @@ class Bernoulli:
 class Categorical:
     """Groups of `classes` units, of which exactly one is on: p = softmax(l) in each group.
 
-    Also called Potts or softmax units, or one-hot.
+    Also called Potts or softmax units, or one-hot. A layer of n groups has n · `classes` units, one
+    group after another.
+
+    Raises: `ValueError` for fewer than 2 classes.
     """
 
     classes: int
@@ -226,7 +229,12 @@ class Gaussian:
 
 @unit_type
 class Beside:
-    """Units of two types in one layer: the last `count` of them are `last`, the others `first`."""
+    """Units of two types in one layer: the last `count` of them are `last`, the others `first`.
+
+    Given h they are independent, so that means, draws and log Z(l) of both stand side by side.
+
+    Raises: `ValueError` for what are no types of units, or a `count` that `last` cannot have.
+    """
 
     first: object
     last: object

@@ -65,9 +65,16 @@ def down_tables(dbn):
     return [table(rbm.w_gen, rbm.vb) for rbm in dbn.lower]
 
 
+def exact_p_below_top(dbn):
+    """p(hᴸ⁻¹) of every state, labels summed out."""
+    top, width = exact_of(dbn.top), dbn.lower[-1].number_hidden_units
+    number = top.v[:, :width] @ 2 ** np.arange(width)[::-1]
+    return np.bincount(number.astype(int), top.p_v, 2**width)
+
+
 def exact_p_v(dbn):
     """p(v), (2^visible,)."""
-    p = exact_of(dbn.top).p_v
+    p = exact_p_below_top(dbn)
     for down in reversed(down_tables(dbn)):
         p = p @ down
     return p
@@ -85,7 +92,7 @@ def exact_given_label(dbn, label):
 
 def exact_bound(dbn):
     """E_q[log p(v, h) - log q(h | v)] of every v, from the top down: the bound on log p(hˡ)."""
-    bound = np.log(exact_of(dbn.top).p_v)
+    bound = np.log(exact_p_below_top(dbn))
     for q, down in zip(reversed(up_tables(dbn)), reversed(down_tables(dbn))):
         bound = np.sum(q * (bound + np.log(down.T) - np.log(q)), axis=1)
     return bound

@@ -56,6 +56,13 @@ def test_classifies_as_bayes_rule_does(rbm, joint):
     np.testing.assert_allclose(rbm.class_probabilities(states(3)), expected, atol=1e-6)
 
 
+def test_the_free_energy_of_an_image_sums_the_labels_out(rbm, joint):
+    log_p = -np.asarray(rbm.image_free_energy(states(3))) - exact_log_partition(rbm)
+    np.testing.assert_allclose(
+        log_p, np.log(joint.sum(axis=1).reshape(8, 4).sum(axis=1)), atol=1e-5
+    )
+
+
 def p_value(rbm, joint):
     ends = np.asarray(rbm.forward_gibbs(np.tile(VISIBLE, (400, 1)), 40))
     assert np.all(ends[:, 3:].sum(axis=1) == 1)
@@ -124,8 +131,9 @@ def test_joins_and_splits(rbm):
 
 @pytest.mark.parametrize("v", [states(4), 255 * states(3), np.full((2, 3), np.nan), [["1"] * 3]])
 def test_refuses_to_classify_what_are_no_images(rbm, v):
-    with pytest.raises(ValueError, match=r"`v` must .*Received"):
-        rbm.class_probabilities(v)
+    for method in (rbm.class_probabilities, rbm.image_free_energy):
+        with pytest.raises(ValueError, match=r"`v` must .*Received"):
+            method(v)
 
 
 @pytest.mark.parametrize("labels", [np.array([0, 4]), np.array([-1, 0])])
