@@ -176,6 +176,8 @@ def training_curves(
         raise ValueError(
             f"`history` must be what `fit` returns. Received: {type(history).__name__}"
         )
+    if not history:
+        raise ValueError("`history` must hold an epoch or more. Received one of no epoch.")
     keys = [key for key in (f"{metric}", f"val_{metric}") if key in history]
     if not keys:
         raise ValueError(f"`metric` must be one of {sorted(history)}. Received: {metric!r}")

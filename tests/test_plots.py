@@ -97,6 +97,8 @@ def test_training_curves_take_what_fit_returns_and_name_the_metrics():
     )
     with pytest.raises(ValueError, match=r"one of \['loss'\]. Received: 'typo'"):
         plots.training_curves(history, "typo")
+    with pytest.raises(ValueError, match=r"`history` must hold an epoch.*Received one of no epoch"):
+        plots.training_curves(keras.callbacks.History())
     with pytest.raises(ValueError, match=r"`history` must be.*Received: list"):
         plots.training_curves([1.0, 0.5])
 
