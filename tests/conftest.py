@@ -8,12 +8,13 @@ import itertools
 from types import SimpleNamespace
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import special, stats
 
-from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial import RBM
 from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian, unit_type
 
 
@@ -24,6 +25,14 @@ def only_on(backend):
 
 only_tensorflow, only_jax = only_on("tensorflow"), only_on("jax")
 REFUSED_WHEN_COMPILED = (ValueError, tf.errors.InvalidArgumentError)  # on JAX, on TensorFlow
+
+
+def tensor(x):
+    return keras.ops.convert_to_tensor(x, "float32")
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
 
 
 # ---------------------------------------------------------------- machines
@@ -246,6 +255,7 @@ def hidden_cells(exact):
 
 def p_value(units, x, probabilities):
     """Of the χ² test of independent draws, (draws, units), against the probability of each cell."""
+    x = np.asarray(x)
     counts = np.bincount(cells(units, x), minlength=len(probabilities))
     order = np.argsort(probabilities)
     observed, expected = counts[order], len(x) * probabilities[order]
@@ -319,30 +329,8 @@ def batch():
     return np.random.default_rng(1).integers(0, 3, size=(6, 4)).astype("float32") / 2
 
 
-# ---------------------------------------------------------------- training
-
-
-EXAMPLES = np.random.default_rng(2).integers(0, 2, size=(22, 4)).astype("float32")
-
-
-def trainer(rbm, optimizer=None, **kwargs):
-    """A compiled `ContrastiveDivergence`, by default with plain gradient descent of rate 0.1."""
-    model = ContrastiveDivergence(rbm, **kwargs)
-    model.compile(optimizer or keras.optimizers.SGD(0.1))
-    return model
-
-
-class Given(keras.layers.Layer):
-    """Negatives that never change, so that what is learned follows without any draw."""
-
-    def __init__(self, v_k):
-        super().__init__()
-        self.v_k, self.start = np.asarray(v_k, "float32"), lambda rbm: None
-
-    def draw(self, rbm, x, hidden_logits):
-        return keras.ops.convert_to_tensor(self.v_k)
-
-
-def assert_equal_weights(first, second):
-    for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+@pytest.fixture
+def close_figures():
+    with plt.rc_context():
+        yield
+    plt.close("all")

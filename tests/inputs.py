@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import EXAMPLES, machine, states
+from conftest import machine, states
 from networks import labeled_network, network
 from scipy import sparse
+from trained import EXAMPLES
 
 
 class Frame:

@@ -15,7 +15,8 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from conftest import Given, machine
+from conftest import machine
+from trained import Given
 
 from rbm_tutorial import ContrastiveDivergence
 

@@ -10,11 +10,12 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import EXAMPLES, machine, parameters_of
+from conftest import machine, parameters_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs import DBN, KNOWN, RBM_4_3, V, assert_same, state
 from scipy import special
+from trained import EXAMPLES
 
 from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork
 from rbm_tutorial.annealing import ais_log_partition

@@ -7,11 +7,10 @@ refused changes neither weights nor random state.
 import functools
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import BINARY, EXAMPLES, trainer
+from conftest import BINARY
 from inputs import (
     DBN,
     KNOWN,
@@ -25,6 +24,7 @@ from inputs import (
     state,
     wrong_values,
 )
+from trained import EXAMPLES, trainer
 
 from rbm_tutorial import RBM, LabeledRBM, data, plots, train_stack
 from rbm_tutorial.annealing import ais_log_partition, base_biases, reverse_ais_log_partition
@@ -40,12 +40,7 @@ from rbm_tutorial.likelihood import chain_diagnostics, log_likelihood, pseudo_lo
 from rbm_tutorial.sampling import denoise, inpaint, run_chains
 from rbm_tutorial.stack import variational_bound
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 # ---------------------------------------------------------------- batches
 

@@ -1,6 +1,5 @@
 """Counts, numbers and seeds that cannot be are refused, by the name of the argument."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import BINARY
@@ -13,12 +12,7 @@ from rbm_tutorial.likelihood import chain_diagnostics, log_likelihood, pseudo_lo
 from rbm_tutorial.sampling import denoise, inpaint, run_chains
 from rbm_tutorial.stack import variational_bound
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 # ---------------------------------------------------------------- counts and numbers
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import EXAMPLES, copy_of, only_jax
+from conftest import copy_of, only_jax
+from trained import EXAMPLES
 
 from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.backend import BACKEND

@@ -3,15 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    EXAMPLES,
-    assert_equal_weights,
-    enumerate_machine,
-    machine,
-    parameters_of,
-    states,
-    trainer,
-)
+from conftest import enumerate_machine, machine, parameters_of, states
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial.callbacks import FreeEnergyGap, free_energy_gap
 

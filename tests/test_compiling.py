@@ -10,9 +10,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import EXAMPLES, machine, states
+from conftest import machine, states
+from trained import EXAMPLES, Counted
 
-from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.annealing import (
     ais_log_partition,
     annealed_draws,
@@ -159,16 +159,6 @@ def test_calls_leave_nothing_behind(call):
 
 
 # ---------------------------------------------------------------- models
-
-
-class Counted(ContrastiveDivergence):
-    """Counts how often its loss is traced."""
-
-    traces = 0
-
-    def batch_loss(self, *args):
-        self.traces += 1
-        return super().batch_loss(*args)
 
 
 A_FEW = 10  # of objects, that what other tests have left behind may add to each call

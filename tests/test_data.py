@@ -9,6 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
+from damage import corrupt, garble, remove, truncate
 
 from rbm_tutorial import bars_and_stripes, binarize, data, flatten_image, load_mnist
 from rbm_tutorial.data import all_states, as_arrays
@@ -178,25 +179,6 @@ def test_prepares_a_tfds_directory_that_tfds_itself_reads(small_idx, tmp_path, c
     written = {(e["image"].numpy().tobytes(), int(e["label"])) for e in same}
     images = (small_idx / "t10k-images-idx3-ubyte").read_bytes()[16:]
     assert written == {(images[784 * i : 784 * (i + 1)], i % 10) for i in range(20)}
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def corrupt(path):
-    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
-
-
-def garble(path):
-    """Gzip's checks of its own data fail before the MD5 sum is looked at."""
-    content = bytearray(path.read_bytes())
-    content[10:20] = b"\xff" * 10
-    path.write_bytes(bytes(content))
-
-
-def remove(path):
-    path.unlink()
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import EXAMPLES, REFUSED_WHEN_COMPILED, assert_equal_weights, machine, trainer
+from conftest import REFUSED_WHEN_COMPILED, machine
 from inputs import RIGHT, WRONG, assert_same
 from networks import labeled_network
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import RBM, WakeSleep
 

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import BINARY, exact_of, machine, p_value, states, trainer, warm
+from conftest import BINARY, exact_of, machine, p_value, states, warm
 from networks import exact_bound, exact_p_v, table, transposed, untraced, up_tables
+from trained import trainer
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
 from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples

@@ -6,15 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    EXAMPLES,
-    REFUSED_WHEN_COMPILED,
-    assert_equal_weights,
-    copy_of,
-    machine,
-    only_tensorflow,
-    trainer,
-)
+from conftest import REFUSED_WHEN_COMPILED, copy_of, machine, only_tensorflow
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.keras_fit import UPDATES_AN_EXECUTION, FastFit, RaiseOnNaN
@@ -38,13 +31,6 @@ class MeanOfData(FastFit):
 
     def batch_loss(self, x, y, y_pred, weights, training):
         return keras.ops.mean(keras.ops.sum((x - self.mean) ** 2, axis=1)) / 2
-
-
-def one_by_one(rbm):
-    """A model that returns to Python after each update."""
-    model = ContrastiveDivergence(rbm)
-    model.compile(keras.optimizers.SGD(0.1), steps_per_execution=1)
-    return model
 
 
 # ---------------------------------------------------------------- any model
@@ -123,41 +109,6 @@ def test_an_array_gives_the_run_of_the_same_batches_from_a_data_set(rbm):
     trainer(rbm).fit(EXAMPLES, batch_size=8, **fit)
     trainer(twin).fit(tf.data.Dataset.from_tensor_slices(EXAMPLES).batch(8), **fit)
     assert_equal_weights(rbm, twin)
-
-
-def test_the_number_of_updates_in_an_execution_changes_nothing(rbm):
-    twin = copy_of(rbm)
-    for model in (trainer(rbm), one_by_one(twin)):
-        model.fit(EXAMPLES, batch_size=2, epochs=2, verbose=0, shuffle=False)
-    for ours, theirs in zip(rbm.get_weights(), twin.get_weights()):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-def test_an_epoch_has_as_many_updates_as_were_asked_for(rbm):
-    """Keras would end an epoch of 6 batches with the 16th, the end of an execution."""
-    twin = copy_of(rbm)
-    endless = tf.data.Dataset.from_tensor_slices(EXAMPLES).batch(2, drop_remainder=True).repeat()
-    model, other = trainer(rbm), one_by_one(twin)
-    fit = {"steps_per_epoch": 6, "epochs": 2, "shuffle": False, "verbose": 0}
-    history, expected = (m.fit(endless, **fit).history for m in (model, other))
-    assert model.optimizer.iterations == 12
-    assert history["free_energy"] == pytest.approx(expected["free_energy"], rel=1e-5)
-    assert model.evaluate(endless, steps=3, verbose=0) == pytest.approx(
-        other.evaluate(endless, steps=3, verbose=0), rel=1e-5
-    )
-    assert model.predict(endless, steps=3, verbose=0).shape == (6, 3)
-
-
-def test_evaluating_a_few_steps_in_a_callback_does_not_disturb_training(rbm):
-    model, losses = trainer(rbm), []
-    look = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: losses.append(
-            model.evaluate(EXAMPLES, batch_size=4, steps=3, verbose=0)[0]
-        )
-    )
-    model.fit(EXAMPLES, epochs=2, verbose=0, callbacks=[look])
-    assert len(losses) == 2
-    assert model.steps_per_execution == UPDATES_AN_EXECUTION
 
 
 def test_takes_arguments_by_position_as_keras_does(rbm):

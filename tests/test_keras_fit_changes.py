@@ -3,40 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from conftest import EXAMPLES, assert_equal_weights, machine, trainer
+from conftest import machine
+from trained import EXAMPLES, FIT, assert_equal_weights, counted, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, WakeSleep
-
-FIT = {"batch_size": 2, "verbose": 0, "shuffle": False}
-
-
-class Counted(ContrastiveDivergence):
-    """Counts how often its loss is traced."""
-
-    traces = 0
-
-    def batch_loss(self, *args):
-        self.traces += 1
-        return super().batch_loss(*args)
-
-
-def counted():
-    model = Counted(machine())
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
-
-
-@pytest.mark.parametrize("steps", [None, 5, 7])
-def test_runs_of_as_many_steps_are_compiled_once(steps):
-    """Whatever divides 16 or not."""
-    model = counted()
-    traces = []
-    for _ in range(4):
-        model.fit(EXAMPLES, steps_per_epoch=steps, **FIT)
-        model.evaluate(EXAMPLES, batch_size=2, steps=steps, verbose=0)
-        traces.append(model.traces)
-    assert traces[0] > 0
-    assert traces[1:] == traces[:1] * 3
 
 
 def test_runs_of_other_steps_in_between_do_not_matter():
@@ -56,17 +26,6 @@ def test_a_changed_number_of_steps_is_compiled_for_short_runs_too():
     model.rbm.cd_steps = 4
     model.fit(EXAMPLES, steps_per_epoch=5, **FIT)
     assert model.traces > traces
-
-
-@pytest.mark.filterwarnings("ignore:Limiting steps_per_epoch")
-def test_keras_own_limit_of_steps_is_kept():
-    keras.config.set_max_steps_per_epoch(3)
-    try:
-        model = trainer(machine())
-        model.fit(EXAMPLES, epochs=2, **FIT)
-        assert model.optimizer.iterations == 6
-    finally:
-        keras.config.set_max_steps_per_epoch(None)
 
 
 @pytest.mark.parametrize("freeze", ["layer", "biases"])

@@ -6,9 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import (
-    EXAMPLES,
     PAIRS,
-    assert_equal_weights,
     each_pair,
     exact_of,
     exact_samples,
@@ -19,6 +17,7 @@ from conftest import (
 )
 from keras import ops
 from scipy import stats
+from trained import EXAMPLES, assert_equal_weights
 
 from rbm_tutorial import RBM, ContrastiveDivergence
 from rbm_tutorial.backend import uniform_stream

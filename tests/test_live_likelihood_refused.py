@@ -3,16 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    EXAMPLES,
-    PAIRS,
-    REFUSED_WHEN_COMPILED,
-    machine,
-    machine_of,
-    only_tensorflow,
-    trainer,
-)
+from conftest import PAIRS, REFUSED_WHEN_COMPILED, machine, machine_of, only_tensorflow
 from keras import ops
+from trained import EXAMPLES, trainer
 
 from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.callbacks import LikelihoodPath

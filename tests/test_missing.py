@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import pytest
 from conftest import (
-    EXAMPLES,
-    Given,
     derivatives,
     each_pair,
     enumerate_machine,
@@ -15,6 +13,7 @@ from conftest import (
     p_value,
     parameters_of,
 )
+from trained import EXAMPLES, Given
 
 from rbm_tutorial import missing
 from rbm_tutorial.missing import (

@@ -3,17 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    BINARY,
-    EXAMPLES,
-    REFUSED_WHEN_COMPILED,
-    assert_equal_weights,
-    copy_of,
-    exact_samples,
-    machine,
-    p_value,
-    trainer,
-)
+from conftest import BINARY, REFUSED_WHEN_COMPILED, copy_of, exact_samples, machine, p_value
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.negatives import DataChains, PersistentChains
@@ -34,10 +25,6 @@ def after_steps(exact, steps):
     h_given_v = exact.joint / exact.p_v[:, None]
     v_given_h = (exact.joint / exact.p_h).T
     return np.linalg.matrix_power(h_given_v @ v_given_h, steps)[STATE]
-
-
-def p_of(v, p):
-    return p_value(BINARY, np.asarray(v), p)
 
 
 def drawn(negatives, rbm, x):
@@ -66,12 +53,12 @@ class Averaging(DataChains):
 def test_cd_draws_what_so_many_gibbs_steps_lead_to(exact, steps, other):
     p, x = after_steps(exact, steps), ALL_IN_ONE_STATE
     right, wrong = (machine(scale=2.0, cd_steps=number) for number in (steps, other))
-    assert p_of(drawn(DataChains(), right, x), p) > 1e-3
-    assert p_of(drawn(DataChains(), wrong, x), p) < 1e-9
+    assert p_value(BINARY, drawn(DataChains(), right, x), p) > 1e-3
+    assert p_value(BINARY, drawn(DataChains(), wrong, x), p) < 1e-9
 
 
 def test_averaged_hidden_units_lead_elsewhere(rbm, exact):
-    assert p_of(drawn(Averaging(), rbm, ALL_IN_ONE_STATE), after_steps(exact, 1)) < 1e-9
+    assert p_value(BINARY, drawn(Averaging(), rbm, ALL_IN_ONE_STATE), after_steps(exact, 1)) < 1e-9
 
 
 def p_value_after_draws_from(negatives, rbm, exact, draws=20):
@@ -79,7 +66,7 @@ def p_value_after_draws_from(negatives, rbm, exact, draws=20):
     v = exact_samples(exact, NUMBER)
     for _ in range(draws):
         v = drawn(negatives, rbm, v)
-    return p_of(v, exact.p_v)
+    return p_value(BINARY, v, exact.p_v)
 
 
 def test_data_from_the_model_give_negatives_from_the_model(rbm, exact):
@@ -130,7 +117,9 @@ def chains_after(negatives, start, updates):
 )
 def test_chains_go_on_from_update_to_update(exact, kind, right):
     """After two updates they are two Gibbs steps away from where they started."""
-    p_of_chains = p_of(chains_after(kind(NUMBER), ALL_IN_ONE_STATE, 2), after_steps(exact, 2))
+    p_of_chains = p_value(
+        BINARY, chains_after(kind(NUMBER), ALL_IN_ONE_STATE, 2), after_steps(exact, 2)
+    )
     assert p_of_chains > 1e-3 if right else p_of_chains < 1e-9
 
 
@@ -138,14 +127,16 @@ def test_each_draw_is_where_the_chains_are(rbm, exact):
     """Also what is handed to the gradient: two draws are two steps."""
     for kind, right in [(PersistentChains, True), (Forgetful, False), (Hasty, False)]:
         negatives = started(kind(NUMBER), rbm, ALL_IN_ONE_STATE)
-        p = [p_of(drawn(negatives, rbm, EXAMPLES), after_steps(exact, n)) for n in (1, 2)]
+        p = [
+            p_value(BINARY, drawn(negatives, rbm, EXAMPLES), after_steps(exact, n)) for n in (1, 2)
+        ]
         assert min(p) > 1e-3 if right else min(p) < 1e-9
 
 
 def test_chains_that_start_in_the_model_stay_there_while_nothing_is_learned(exact):
     start = exact_samples(exact, NUMBER)
-    assert p_of(chains_after(PersistentChains(NUMBER), start, 20), exact.p_v) > 1e-3
-    assert p_of(chains_after(Careless(NUMBER), start, 20), exact.p_v) < 1e-9
+    assert p_value(BINARY, chains_after(PersistentChains(NUMBER), start, 20), exact.p_v) > 1e-3
+    assert p_value(BINARY, chains_after(Careless(NUMBER), start, 20), exact.p_v) < 1e-9
 
 
 def test_chains_start_at_independent_draws_without_hidden_units(rbm, exact):
@@ -153,8 +144,8 @@ def test_chains_start_at_independent_draws_without_hidden_units(rbm, exact):
     negatives = PersistentChains(NUMBER)
     negatives.start(rbm)
     p = exact.joint[:, 0] / exact.joint[:, 0].sum()
-    assert p_of(negatives.chains, p) > 1e-3
-    assert p_of(negatives.chains, exact.p_v) < 1e-9
+    assert p_value(BINARY, negatives.chains, p) > 1e-3
+    assert p_value(BINARY, negatives.chains, exact.p_v) < 1e-9
 
 
 @pytest.mark.parametrize("steps", [1, 3])

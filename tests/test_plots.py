@@ -8,12 +8,7 @@ from conftest import machine
 
 from rbm_tutorial import RBM, plots
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    with plt.rc_context():
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def tile(picture, row, column, height, width):

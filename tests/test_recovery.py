@@ -5,8 +5,9 @@ import functools
 import keras
 import numpy as np
 import pytest
-from conftest import EXAMPLES, assert_equal_weights, machine, trainer
+from conftest import machine
 from networks import untraced
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import train_rbm
 from rbm_tutorial.recovery import Backup

@@ -18,6 +18,7 @@ from conftest import (
     p_value,
     parameters_of,
     states,
+    tensor,
     warm,
     with_sampler,
 )
@@ -36,10 +37,6 @@ X, WEIGHTS = (part * 10 for part in np.polynomial.legendre.leggauss(100))
 X = X + 10  # nodes in [0, 20]
 LOG_M = np.log(WEIGHTS) - X**2 / 2
 FAR = [-30.0, -4.0, -0.5, 0.0, 0.5, 4.0, 9.0]
-
-
-def tensor(x):
-    return keras.ops.convert_to_tensor(x, "float32")
 
 
 def log_z_of(logits):

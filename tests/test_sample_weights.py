@@ -7,17 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    EXAMPLES,
-    Given,
-    assert_equal_weights,
-    copy_of,
-    exact_of,
-    machine,
-    parameters_of,
-    trainer,
-)
+from conftest import copy_of, exact_of, machine, parameters_of
 from networks import labeled_network, network
+from trained import EXAMPLES, Given, assert_equal_weights, trainer
 
 from rbm_tutorial import WakeSleep
 from rbm_tutorial.contrast import contrast_with_model

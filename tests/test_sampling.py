@@ -22,6 +22,7 @@ from conftest import (
     p_value,
     parameters_of,
     states,
+    tensor,
     visible_cells,
     warm,
 )
@@ -37,10 +38,6 @@ from rbm_tutorial.sampling import (
 )
 
 CHAINS = 10_000
-
-
-def tensor(x):
-    return keras.ops.convert_to_tensor(x, "float32")
 
 
 # ---------------------------------------------------------------- one step at any temperature

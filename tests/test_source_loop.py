@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import EXAMPLES, REFUSED_WHEN_COMPILED, assert_equal_weights
+from conftest import REFUSED_WHEN_COMPILED
+from trained import EXAMPLES, assert_equal_weights
 
 from rbm_tutorial import RBM, flatten_image, train_rbm
 from rbm_tutorial.source_loop import StopWhenSettled, example_batches

@@ -12,6 +12,7 @@ from conftest import (
     only_tensorflow,
     p_value,
     sharing_noise,
+    sigmoid,
     states,
     warm,
     with_sampler,
@@ -34,14 +35,6 @@ from rbm_tutorial.stack import variational_bound
 @pytest.fixture
 def dbn():
     return network()
-
-
-def p_of(rows, p):
-    return p_value(BINARY, np.asarray(rows), p)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 # ---------------------------------------------------------------- the network, exactly
@@ -69,7 +62,7 @@ def smallest_p_value(drawn, start, tables):
     p, p_values = start, []
     for rows, matrix in zip(drawn, tables, strict=True):
         p = p @ matrix
-        p_values.append(p_of(rows, p))
+        p_values.append(p_value(BINARY, rows, p))
     return min(p_values)
 
 
@@ -103,14 +96,14 @@ def test_units_that_draw_otherwise_fail_both_tests(dbn, wrong):
 
 def test_generated_images_follow_the_enumerated_distribution(dbn):
     images = binarize(np.asarray(dbn.generate(8000, steps=50)), seed=0)
-    assert p_of(images, exact_p_v(dbn)) > 1e-3
+    assert p_value(BINARY, images, exact_p_v(dbn)) > 1e-3
 
 
 def test_generating_with_recognition_weights_fails_the_same_test(dbn):
     for rbm in dbn.lower:
         rbm.w_gen.assign(np.transpose(rbm.w_rec))
     images = binarize(np.asarray(dbn.generate(8000, steps=50)), seed=0)
-    assert p_of(images, exact_p_v(network())) < 1e-9
+    assert p_value(BINARY, images, exact_p_v(network())) < 1e-9
 
 
 def test_images_of_a_class_follow_the_enumerated_distribution():
@@ -118,8 +111,8 @@ def test_images_of_a_class_follow_the_enumerated_distribution():
     labels = np.repeat([0, 3], 8000)
     images = binarize(np.asarray(dbn.generate(labels=labels, steps=50)), seed=0)
     for label, rows in zip([0, 3], [images[:8000], images[8000:]]):
-        assert p_of(rows, exact_given_label(dbn, label)) > 1e-3
-        assert p_of(rows, exact_given_label(dbn, 3 - label)) < 1e-9
+        assert p_value(BINARY, rows, exact_given_label(dbn, label)) > 1e-3
+        assert p_value(BINARY, rows, exact_given_label(dbn, 3 - label)) < 1e-9
 
 
 def test_a_network_that_sees_labels_says_how_probable_they_are():

@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import pytest
 from conftest import (
-    EXAMPLES,
-    assert_equal_weights,
     cell_probabilities,
     each_pair,
     exact_of,
@@ -13,7 +11,6 @@ from conftest import (
     machine_of,
     p_value,
     parameters_of,
-    trainer,
 )
 from ladders import (
     NUMBER,
@@ -28,6 +25,7 @@ from ladders import (
     started,
     two_modes,
 )
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial.negatives import PersistentChains
 from rbm_tutorial.tempering import TemperedChains

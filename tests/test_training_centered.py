@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import EXAMPLES, Given, copy_of, parameters_of, trainer
+from conftest import copy_of, parameters_of
+from trained import EXAMPLES, Given, trainer
 
 
 def flipped(rbm):

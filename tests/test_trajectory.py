@@ -3,15 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    EXAMPLES,
-    assert_equal_weights,
-    each_pair,
-    exact_of,
-    machine,
-    machine_of,
-    trainer,
-)
+from conftest import each_pair, exact_of, machine, machine_of
 from ladders import (
     NUMBER,
     SHARE,
@@ -23,6 +15,7 @@ from ladders import (
     started,
     two_modes,
 )
+from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial.trajectory import TrajectoryChains
 

@@ -20,6 +20,7 @@ from conftest import (
     site_by_site,
     sites,
     support,
+    tensor,
     warm,
     with_sampler,
 )
@@ -47,10 +48,6 @@ each_kind_of_the_package = pytest.mark.parametrize(
 def inputs(number):
     """Four rows of inputs, (4, units)."""
     return np.random.default_rng(0).normal(scale=1.5, size=(4, number)).astype("float32")
-
-
-def tensor(x):
-    return keras.ops.convert_to_tensor(x, "float32")
 
 
 def weights(units, logits):

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BINARY, REAL, Given, machine, parameters_of, states
+from conftest import BINARY, REAL, machine, parameters_of, states
 from scipy import special
+from trained import Given
 
 from rbm_tutorial import RBM, ContrastiveDivergence
 from rbm_tutorial.exact import exact_log_partition

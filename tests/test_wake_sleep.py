@@ -4,16 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    REFUSED_WHEN_COMPILED,
-    Given,
-    assert_equal_weights,
-    exact_of,
-    exact_samples,
-    parameters_of,
-    states,
-)
+from conftest import REFUSED_WHEN_COMPILED, exact_of, exact_samples, parameters_of, states
 from networks import down_tables, exact_bound, labeled_network, network, untraced, up_tables
+from trained import Given, assert_equal_weights
 
 from rbm_tutorial import (
     RBM,

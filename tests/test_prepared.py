@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from damage import SPLITS, empty, flip, remove, truncate
 
-from rbm_tutorial import as_arrays, data, files, load_mnist, prepared, pretrained, results
+from rbm_tutorial import as_arrays, data, load_mnist, prepared
 from rbm_tutorial.prepared import read_prepared, write_prepared
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype="uint8")
-LABELS = (np.arange(20) % 10).astype("uint8")
-SPLITS = {"train": (IMAGES[:12], LABELS[:12]), "test": (IMAGES[12:], LABELS[12:])}
 FILES = ["dataset_info.json", "features.json"]
 FILES += [f"mnist-{split}.tfrecord-00000-of-00001" for split in ("train", "test")]
 
@@ -35,25 +33,6 @@ def content_of(directory):
 
 
 # ---------------------------------------------------------------- damage
-
-
-def remove(path):
-    path.unlink()
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip(path, bit=None):
-    content = bytearray(path.read_bytes())
-    bit = 4 * len(content) if bit is None else bit
-    content[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(bytes(content))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -104,45 +83,6 @@ def test_no_bit_that_flips_anywhere_gives_other_digits(copy):
             flip(copy / name, int(bit))
     assert refused >= 8  # each one within the records, and some beside
     assert content_of(copy) == expected
-
-
-@pytest.mark.parametrize("damage", [remove, empty, truncate, flip])
-def test_damaged_bundled_files_ask_for_the_package_anew(monkeypatch, tmp_path, damage):
-    package = data.PACKAGE_DIR
-    for part in (data.SAMPLE_NAME, "measured"):
-        shutil.copytree(package / part, tmp_path / part)
-    shutil.copy(package / "mnist_rbm500.npz", tmp_path)
-    monkeypatch.setattr(data, "PACKAGE_DIR", tmp_path)
-    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "mnist_rbm500.npz")
-    monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
-    sample = tmp_path / data.SAMPLE_NAME / data.SAMPLE_VERSION
-    reads = {
-        sample / "mnist_sample-test.tfrecord-00000-of-00001": load_mnist,
-        tmp_path / "mnist_rbm500.npz": pretrained.load_pretrained_rbm,
-        tmp_path / "measured" / "samples_best.npz": lambda: results.stored_samples("samples_best"),
-    }
-    for path, read in reads.items():
-        damage(path)
-        with pytest.raises(
-            ValueError, match=r"install the package anew|Received: samples"
-        ) as error:
-            read()
-        assert path.stem in str(error.value)
-
-
-def test_no_bit_that_flips_in_an_archive_gives_other_arrays(tmp_path):
-    path, expected = tmp_path / "arrays.npz", np.arange(300).reshape(20, 15)
-    np.savez_compressed(path, a=expected)
-    refused = 0
-    for bit in range(0, 8 * path.stat().st_size, 61):
-        flip(path, bit)
-        try:
-            np.testing.assert_array_equal(files.read_arrays(path, "a")[0], expected)
-        except ValueError as error:
-            refused += 1
-            assert str(path) in str(error)
-        flip(path, bit)
-    assert refused > 20
 
 
 # ---------------------------------------------------------------- writing
@@ -213,57 +153,3 @@ def test_of_two_that_prepare_at_once_one_wins_and_the_other_says_so(monkeypatch,
         write_prepared("mnist", "3.0.1", "", SPLITS, tmp_path)
     assert content_of(tmp_path / "mnist" / "3.0.1")
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
-
-
-# ---------------------------------------------------------------- downloads
-
-
-class Download:
-    """TFDS' builder, whose download fails, after another process has prepared the set or not."""
-
-    URL = "http://example.invalid/"
-
-    def __init__(self, directory, error, other=False):
-        self.data_dir, self.error, self.other = str(directory / "mnist" / "3.0.1"), error, other
-
-    def is_prepared(self):
-        return Path(self.data_dir).exists()
-
-    def download_and_prepare(self):
-        if self.other:
-            write_prepared("mnist", "3.0.1", "", SPLITS, Path(self.data_dir).parent.parent)
-        raise self.error
-
-
-@pytest.fixture
-def download(monkeypatch, tmp_path):
-    import tensorflow_datasets as tfds
-
-    def use(*args):
-        monkeypatch.setattr(tfds, "builder", lambda name: Download(tmp_path, *args))
-
-    monkeypatch.setattr(data, "reachable", lambda url: True)
-    return use
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConnectionResetError("the line broke\nand much more"),
-        OSError(errno.ENOSPC, "No space left on device"),
-        PermissionError(errno.EACCES, "Permission denied"),
-        RuntimeError("a check sum is wrong"),
-    ],
-)
-def test_a_download_that_fails_names_its_folder_and_the_ways_out(download, tmp_path, error):
-    download(error)
-    with pytest.raises(OSError) as raised:
-        load_mnist("tfds")
-    said = str(raised.value)
-    assert str(tmp_path) in said and files.brief(error) in said and data.WAYS_OUT in said
-    assert "much more" not in said
-
-
-def test_a_download_that_another_process_finished_is_read(download):
-    download(FileExistsError("File exists"), True)
-    assert load_mnist("tfds")[0].cardinality() == 12

@@ -1,0 +1,49 @@
+"""Models that are trained for a moment, and what they are trained on."""
+
+import keras
+import numpy as np
+from conftest import machine
+
+from rbm_tutorial import ContrastiveDivergence
+
+FIT = {"batch_size": 2, "verbose": 0, "shuffle": False}
+EXAMPLES = np.random.default_rng(2).integers(0, 2, size=(22, 4)).astype("float32")
+
+
+def trainer(rbm, optimizer=None, **kwargs):
+    """A compiled `ContrastiveDivergence`, by default with plain gradient descent of rate 0.1."""
+    model = ContrastiveDivergence(rbm, **kwargs)
+    model.compile(optimizer or keras.optimizers.SGD(0.1))
+    return model
+
+
+class Given(keras.layers.Layer):
+    """Negatives that never change, so that what is learned follows without any draw."""
+
+    def __init__(self, v_k):
+        super().__init__()
+        self.v_k, self.start = np.asarray(v_k, "float32"), lambda rbm: None
+
+    def draw(self, rbm, x, hidden_logits):
+        return keras.ops.convert_to_tensor(self.v_k)
+
+
+def assert_equal_weights(first, second):
+    for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+class Counted(ContrastiveDivergence):
+    """Counts how often its loss is traced."""
+
+    traces = 0
+
+    def batch_loss(self, *args):
+        self.traces += 1
+        return super().batch_loss(*args)
+
+
+def counted():
+    model = Counted(machine())
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
