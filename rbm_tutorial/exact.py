@@ -12,11 +12,13 @@ from keras import ops
 
 from rbm_tutorial.backend import double_precision
 from rbm_tutorial.checks import (
+    check_binary,
     check_built,
     check_machine,
     check_matrix,
     finite_array,
     finite_number,
+    real_array,
 )
 from rbm_tutorial.rbm import RBM
 
@@ -38,6 +40,19 @@ def layer_states(units, number: int) -> np.ndarray:
             f"units. Received: {number} units"
         )
     return _product(sites)
+
+
+def state_numbers(v) -> np.ndarray:
+    """Which row of `data.all_states` each vector of bits is: (batch, units) → (batch,) integers.
+
+    Raises: `ValueError` for what is no matrix of zeros and ones, or has more than 62 columns.
+    """
+    check_binary("v", v)
+    v = real_array("v", v)
+    check_matrix("v", v, None)
+    if v.shape[1] > 62:
+        raise ValueError(f"`v` must have at most 62 columns. Received: {v.shape[1]}")
+    return v.astype("int64") @ 2 ** np.arange(v.shape[1])[::-1]
 
 
 def exact_log_partition(rbm: RBM) -> float:

@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from scipy import special
 
 from rbm_tutorial import RBM, exact
+from rbm_tutorial.data import all_states
 from rbm_tutorial.exact import (
     conditional_tables,
     exact_log_partition,
     layer_states,
+    state_numbers,
     state_probabilities,
     statistics,
     transition_matrix,
@@ -212,6 +214,29 @@ def test_a_gibbs_step_leaves_the_distribution_as_it_is(pair, beta):
     flow = p_v[:, None] * step
     np.testing.assert_allclose(flow, flow.T, rtol=1e-9, atol=1e-15)
     assert abs(p_v @ transition_matrix(rbm, beta / 1.25, base) - p_v).max() > 1e-3
+
+
+# ---------------------------------------------------------------- numbers of states
+
+
+def test_a_vector_of_bits_has_the_number_of_its_row():
+    np.testing.assert_array_equal(state_numbers(all_states(5)), np.arange(32))
+    assert state_numbers(np.ones((1, 62)))[0] == 2**62 - 1
+
+
+@pytest.mark.parametrize(
+    ("v", "fault"),
+    [
+        ([[0.5]], "must be binary"),
+        ([[np.nan]], "must be binary"),
+        ([0, 1], "must have shape"),
+        ([["1"]], "real numbers"),
+        (np.ones((1, 63)), "at most 62 columns"),
+    ],
+)
+def test_what_are_no_bits_have_no_number(v, fault):
+    with pytest.raises(ValueError, match=f"`v` .*{fault}.*Received"):
+        state_numbers(v)
 
 
 # ---------------------------------------------------------------- statistics
