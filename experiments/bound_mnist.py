@@ -33,7 +33,8 @@ from likelihood_mnist import (
     splits,
 )
 
-from rbm_tutorial import RBM, binarize, load_pretrained_rbm
+from rbm_tutorial import binarize, load_pretrained_rbm
+from rbm_tutorial.greedy import transposed
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     reverse_ais_log_partition,
@@ -58,19 +59,6 @@ class InferredStates(BinaryDigits):
         p = np.concatenate([self.rbm.forward(batch) for batch in batches])
         rng = np.random.default_rng([self.recipe.seed, epoch, 1])
         self.x = np.float32(rng.random(p.shape, "float32") < p)
-
-
-def transposed(rbm, hidden, seed):
-    """An RBM with the distribution over h that `rbm` has, and room to learn."""
-    top = RBM(hidden, seed=seed, cd_steps=5)
-    top.build([rbm.number_hidden_units])
-    w, hb = np.array(top.w_rec), np.array(top.hb)
-    w[:, : rbm.number_visible_units] = np.transpose(rbm.w_rec)
-    hb[: rbm.number_visible_units] = rbm.vb
-    top.w_rec.assign(w)
-    top.hb.assign(hb)
-    top.vb.assign(np.array(rbm.hb))
-    return top
 
 
 def evaluate(dbn, images):
@@ -115,7 +103,8 @@ def main():
         rbm = keras.models.load_model(options.work / options.first / "model.keras").rbm
     work = options.work / f"bound_{options.first}"
     states = InferredStates(images["train"], recipe, rbm)
-    model = compiled_model(recipe, states, transposed(rbm, recipe.hidden, recipe.seed))
+    top = transposed(rbm, recipe.hidden, seed=recipe.seed, cd_steps=5)
+    model = compiled_model(recipe, states, top)
     clock = EpochSeconds()
     model.fit(
         states,

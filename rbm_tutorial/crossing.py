@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rbm_tutorial.annealing import PartitionEstimate
-from rbm_tutorial.checks import check_count
+from rbm_tutorial.checks import check_count, check_examples, check_matrix, real_array
 
 
 def estimates_of_chains(
@@ -80,6 +80,26 @@ def bennett_log_partition(
     return BennettEstimate((low + high) / 2, math.sqrt(variance) / slope)
 
 
+def nearest_labels(images, known, labels) -> np.ndarray:
+    """The label of the `known` image at the least Euclidean distance from each image: (batch,).
+
+    ‖x - y‖² = ‖x‖² - 2 x·y + ‖y‖², of which the first term does not matter. Of equals the first
+    counts. `images` are (batch, units), `known` (examples, units), `labels` (examples,).
+
+    Raises: `ValueError` for other shapes, and no known image.
+    """
+    images, known, labels = (
+        real_array(name, x)
+        for name, x in [("images", images), ("known", known), ("labels", labels)]
+    )
+    check_matrix("images", images, None)
+    check_matrix("known", known, images.shape[1])
+    check_examples("known", len(known))
+    check_count("number of `labels`", len(labels), least=len(known))
+    squares = np.sum(known**2, axis=1) - 2 * images @ known.T
+    return labels[np.argmin(squares, axis=1)]
+
+
 class ClassShares(NamedTuple):
     """Shares of the classes among draws, and their standard errors: (classes,) each."""
 
@@ -94,7 +114,8 @@ def class_shares(labels, number_classes: int, log_weights=None) -> ClassShares:
     they do not, one of the two has not divided itself among the modes as the machine does.
 
     Args:
-        labels: class of each draw, (draws,) integers from 0, by any classifier.
+        labels: class of each draw, (draws,) integers from 0, by any classifier, such as
+            `nearest_labels`.
         number_classes: number of classes.
         log_weights: of the draws, (draws,) nats, such as those of `annealed_draws`; equal if
             `None`. The errors of unequal ones are first-order, as that of a `PartitionEstimate`.

@@ -13,6 +13,7 @@ from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
+    check_machine,
     check_matrix,
     check_tied,
     real_array,
@@ -27,6 +28,34 @@ from rbm_tutorial.training import ContrastiveDivergence
 
 BACKUPS = (Backup, keras.callbacks.BackupAndRestore)
 VALIDATION = 2**31  # in place of an epoch: the states of validation examples are drawn once
+
+
+def transposed(rbm: RBM, hidden: int | None = None, **kwargs) -> RBM:
+    """A second layer that is the first one upside down: its p(v) is p(h) of `rbm`.
+
+    w, hb and vb are w_recᵀ, vb and hb of `rbm`, and a network of both is `rbm` over again. Further
+    `hidden` units, beyond the visible ones of `rbm`, keep the small weights that they are made with
+    and biases of 0, so that p(v) is nearly the same and there is room to learn.
+
+    Args:
+        rbm: the first layer, tied.
+        hidden: number of hidden units; as many as `rbm` has visible ones if `None`.
+        **kwargs: as for `RBM`, such as `seed`.
+
+    Raises: `ValueError` on an untied layer, and for fewer hidden units.
+    Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006).
+    """
+    check_machine(rbm, "transposed")
+    visible, codes = rbm.number_visible_units, rbm.number_hidden_units
+    hidden = visible if hidden is None else hidden
+    check_count("hidden", hidden, least=visible)
+    units = {"visible_units": rbm.hidden_units, "hidden_units": rbm.visible_units}
+    above = RBM(hidden, number_visible_units=codes, **units, **kwargs)
+    above.build((None, codes))
+    w, hb, _ = (np.array(parameter) for parameter in above.get_weights())
+    w[:, :visible], hb[:visible] = np.transpose(rbm.w_rec), rbm.vb
+    above.set_weights([w, hb, np.array(rbm.hb)])
+    return above
 
 
 class StatesAbove(keras.utils.PyDataset):

@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import BINARY, cell_probabilities, exact_of, machine, parameters_of, states
+from conftest import BINARY, cell_probabilities, exact_of, machine, states
 
 from rbm_tutorial import DeepBeliefNetwork, LabeledRBM
 
@@ -38,15 +38,6 @@ def labeled_network():
     for parameter in (top.w_rec, top.hb, top.vb):
         parameter.assign(rng.normal(scale=4.0, size=parameter.shape))
     return DeepBeliefNetwork([*network().lower, top])
-
-
-def transposed(rbm):
-    """An RBM whose visible units are the hidden ones of `rbm`: the same distribution."""
-    top = machine(rbm.number_hidden_units, rbm.number_visible_units, seed=1)
-    w, hb, vb = parameters_of(rbm)
-    for parameter, value in zip((top.w_rec, top.hb, top.vb), (w.T, vb, hb)):
-        parameter.assign(value)
-    return top
 
 
 def table(w, bias):

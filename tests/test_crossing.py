@@ -15,8 +15,14 @@ from rbm_tutorial.annealing import (
     independent_log_partition,
     reverse_ais_log_partition,
 )
-from rbm_tutorial.crossing import bennett_log_partition, class_shares, estimates_of_chains
+from rbm_tutorial.crossing import (
+    bennett_log_partition,
+    class_shares,
+    estimates_of_chains,
+    nearest_labels,
+)
 
+V = np.eye(4)
 BETAS = np.array([0.0, 0.3, 0.6, 1.0])
 REPEATS = 4000
 
@@ -99,6 +105,32 @@ def test_refuses_estimates_of_different_bases(rbm, exact):
     for pair in [(forward, other), (reverse, forward)]:
         with pytest.raises(ValueError, match="with one `base_rate`, in this order"):
             bennett_log_partition(*pair)
+
+
+# ---------------------------------------------------------------- nearest images
+
+
+def test_the_nearest_image_is_at_the_least_distance():
+    rng = np.random.default_rng(0)
+    images, known, labels = rng.normal(size=(50, 4)), rng.normal(size=(9, 4)), rng.permutation(9)
+    nearest = np.linalg.norm(images[:, None] - known, axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_labels(images, known, labels), labels[nearest])
+    np.testing.assert_array_equal(nearest_labels([[0.5]], [[0], [1]], [7, 8]), [7])  # a tie
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (([1.0], V, [0]), "`images` must have shape"),
+        ((V, V[:, 1:], [0]), r"`known` must have shape \(batch, 4\)"),
+        ((V, V[:0], []), "`known` must hold at least one"),
+        ((V, V, [0]), "number of `labels`"),
+        (([["a"] * 4], V, [0]), "`images` must be an array of real numbers"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(arguments, fault):
+    with pytest.raises(ValueError, match=f"{fault}.*Received"):
+        nearest_labels(*arguments)
 
 
 # ---------------------------------------------------------------- the conservative bound

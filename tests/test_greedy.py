@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import BINARY, exact_of, machine, p_value, states, warm
-from networks import exact_bound, exact_p_v, table, transposed, untraced, up_tables
+from conftest import BINARY, each_pair, exact_of, machine, machine_of, p_value, states, warm
+from networks import exact_bound, exact_p_v, table, untraced, up_tables
 from trained import trainer
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
-from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples
+from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples, transposed
 from rbm_tutorial.recovery import Backup
 from rbm_tutorial.training import linear_decay
 
@@ -113,6 +113,18 @@ def test_layers_are_trained_in_turn_on_states_of_the_one_below():
     np.testing.assert_array_equal(dbn.lower[0].w_rec, rbms[0].w_rec)
     np.testing.assert_array_equal(dbn.lower[0].w_gen, np.transpose(rbms[0].w_rec))
     assert dbn.predict(X, verbose=0).shape == (14, 4)
+
+
+@each_pair("binary, binary", "classes, binary", "binary, classes")
+def test_upside_down_p_of_v_is_p_of_h(pair):
+    rbm = machine_of(pair)
+    exact = exact_of(rbm)
+    np.testing.assert_allclose(exact_of(transposed(rbm)).p_v, exact.p_h, rtol=1e-5)
+    room = exact_of(transposed(rbm, 2 * rbm.number_visible_units, seed=0)).p_v
+    np.testing.assert_allclose(room, exact.p_h, rtol=0.05)
+    assert abs(room - exact.p_h).max() > 1e-6  # the further units have weights
+    with pytest.raises(ValueError, match=r"`hidden` must be .*Received: 1"):
+        transposed(rbm, 1)
 
 
 def test_a_further_layer_raises_the_exact_bound():

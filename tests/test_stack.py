@@ -24,11 +24,11 @@ from networks import (
     exact_p_v,
     labeled_network,
     network,
-    transposed,
     up_tables,
 )
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, binarize
+from rbm_tutorial.greedy import transposed
 from rbm_tutorial.stack import variational_bound
 
 
