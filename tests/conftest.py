@@ -286,6 +286,12 @@ def exact_samples(exact, count, seed=0):
     return draw(exact.visible_units, h @ exact.w.T + exact.vb, rng)
 
 
+def exact_hidden_samples(exact, count, seed=0):
+    """Independent draws from p(h), (count, hidden)."""
+    logits = exact_samples(exact, count, seed) @ exact.w + exact.hb
+    return draw(exact.hidden_units, logits, np.random.default_rng([seed, 1]))
+
+
 def with_sampler(units, sample):
     """`units` that draw by `sample(right, logits, uniform)`, where `right` is their own sampler."""
 

@@ -24,13 +24,18 @@ def on_its_ladder(chains, targets):
     return chains
 
 
-def drifts(rbm, chains, targets, swaps_alone=False):
-    """p of the χ² test of each rung, five steps after its replicas started in its target.
+def swapping_alone(kind):
+    """`kind` without Gibbs steps, which would hide within a few what wrong swaps have done."""
 
-    Gibbs steps would hide within a few steps what wrong swaps have done.
-    """
-    if swaps_alone:
-        chains.moved = lambda rbm, parameters, state, logits: state.v
+    class Still(kind):
+        def moved(self, rbm, parameters, state, logits):
+            return state.v
+
+    return Still
+
+
+def drifts(rbm, chains, targets):
+    """p of the χ² test of each rung, five steps after its replicas started in its target."""
     state = after_steps(rbm, on_its_ladder(chains, targets), 5)
     units = rbm.visible_units
     return [p_value(units, v, visible_cells(p)) for v, p in zip(np.asarray(state.v), targets)]

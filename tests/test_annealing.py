@@ -9,12 +9,15 @@ from conftest import (
     machine,
     machine_of,
     only_tensorflow,
+    p_value,
     parameters_of,
+    visible_cells,
 )
 
 from rbm_tutorial import RBM
 from rbm_tutorial.annealing import (
     ais_log_partition,
+    annealed_chains,
     annealed_log_weights,
     base_biases,
     reverse_ais_log_partition,
@@ -75,6 +78,23 @@ def visible_biases_forgotten(units, parameters, hidden_logits, beta, base, draws
 
 
 WRONG_STEPS = pytest.mark.parametrize("wrong", [one_temperature_late, visible_biases_forgotten])
+
+
+def drift(pair, step=tempered_gibbs_step):
+    """p of the χ² test of chains that start in p_β and take three steps at the same β = 0.4."""
+    rbm = machine_of(pair)
+    base = base_biases(rbm)
+    target = exact_of(rbm, 0.4, base)
+    start = np.float32(exact_samples(target, 10_000))
+    v, log_w = annealed_chains(rbm, start, np.full(4, 0.4), base, 0, step)
+    np.testing.assert_array_equal(log_w, 0)
+    return p_value(pair[0], v, visible_cells(target))
+
+
+@each_pair("binary, binary", "labels, mixed")
+def test_chains_that_start_in_a_tempered_target_stay_there_without_weight(pair):
+    assert drift(pair) > 1e-3
+    assert drift(pair, visible_biases_forgotten) < 1e-9
 
 
 @only_tensorflow  # JAX compiles a loop for each shape, for minutes

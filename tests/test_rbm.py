@@ -8,6 +8,7 @@ from conftest import (
     derivatives,
     each_pair,
     enumerate_machine,
+    exact_hidden_samples,
     exact_of,
     exact_samples,
     hidden_cells,
@@ -153,17 +154,23 @@ def hidden_chain_ends(rbm, exact, steps=10, chains=8000):
     return rbm.reverse_gibbs(exact.h[np.arange(chains) % len(exact.h)], steps)
 
 
+def hidden_in_the_target(rbm, exact, chains=8000):
+    return rbm.reverse_gibbs(exact_hidden_samples(exact, chains), 1)
+
+
+@pytest.mark.parametrize("chains", [hidden_chain_ends, hidden_in_the_target])
 @each_pair()
-def test_reverse_gibbs_follows_the_exact_hidden_distribution(pair):
+def test_reverse_gibbs_follows_the_exact_hidden_distribution(pair, chains):
     rbm = machine_of(pair)
     exact = exact_of(rbm)
-    h = hidden_chain_ends(rbm, exact)
+    h = chains(rbm, exact)
     assert p_value(rbm.hidden_units, h, hidden_cells(exact)) > 1e-3
 
 
 def test_hidden_states_of_a_wrong_sampler_fail_the_same_test(rbm, exact):
-    h = hidden_chain_ends(machine(hidden_units=warm(Bernoulli())), exact)
-    assert p_value(rbm.hidden_units, h, hidden_cells(exact)) < 1e-9
+    other = machine(hidden_units=warm(Bernoulli()))
+    for h in (hidden_chain_ends(other, exact), hidden_in_the_target(other, exact, 40_000)):
+        assert p_value(rbm.hidden_units, h, hidden_cells(exact)) < 1e-9
 
 
 def test_samples_follow_the_probabilities_not_the_input(rbm):

@@ -23,6 +23,7 @@ from ladders import (
     share_found,
     share_on,
     started,
+    swapping_alone,
     two_modes,
 )
 from trained import EXAMPLES, assert_equal_weights, trainer
@@ -62,11 +63,11 @@ class Baseless(TemperedChains):
         return super().log_ratios(rbm, (w, hb, vb + self.base), state, logits)
 
 
-def drifts_of(kind, rbm, **how):
+def drifts_of(kind, rbm):
     base = parameters_of(rbm)[2]
     chains = started(kind(NUMBER, betas=BETAS), rbm)
     rbm.vb.assign(0.5 * base)  # as if learned since the chains started
-    return drifts(rbm, chains, tempered_targets(rbm, BETAS, base), **how)
+    return drifts(rbm, chains, tempered_targets(rbm, BETAS, base))
 
 
 @each_pair("binary, binary", "labels, binary", "real, binary", "binary, real")
@@ -76,8 +77,8 @@ def test_replicas_that_start_in_their_targets_stay_there(pair):
 
 @pytest.mark.parametrize("wrong", [Greedy, Reversed, Baseless])
 def test_swaps_alone_leave_the_ladder_as_it_is_and_wrong_ones_do_not(wrong):
-    assert min(drifts_of(TemperedChains, machine(scale=2.0), swaps_alone=True)) > 1e-3
-    assert min(drifts_of(wrong, machine(scale=2.0), swaps_alone=True)) < 1e-9
+    assert min(drifts_of(swapping_alone(TemperedChains), machine(scale=2.0))) > 1e-3
+    assert min(drifts_of(swapping_alone(wrong), machine(scale=2.0))) < 1e-9
 
 
 def test_swap_rates_are_those_of_the_enumerated_ladder(rbm):

@@ -13,6 +13,7 @@ from ladders import (
     rates_by_enumeration,
     share_found,
     started,
+    swapping_alone,
     two_modes,
 )
 from trained import EXAMPLES, assert_equal_weights, trainer
@@ -59,9 +60,9 @@ class Unbiased(TrajectoryChains):
         return ratios
 
 
-def drifts_of_checkpoints(kind, rbm, **how):
+def drifts_of_checkpoints(kind, rbm):
     chains = started(kind(NUMBER, trajectory(rbm)), rbm)
-    return drifts(rbm, chains, trajectory_targets(rbm), **how)
+    return drifts(rbm, chains, trajectory_targets(rbm))
 
 
 @each_pair("binary, binary", "labels, binary", "real, binary")
@@ -72,8 +73,8 @@ def test_replicas_at_checkpoints_stay_in_their_targets(pair):
 @pytest.mark.parametrize("wrong", [GreedyTrajectory, Unbiased])
 def test_swaps_between_checkpoints_leave_them_as_they_are_and_wrong_ones_do_not(wrong):
     rbm = machine(scale=2.0)
-    assert min(drifts_of_checkpoints(TrajectoryChains, rbm, swaps_alone=True)) > 1e-3
-    assert min(drifts_of_checkpoints(wrong, rbm, swaps_alone=True)) < 1e-9
+    assert min(drifts_of_checkpoints(swapping_alone(TrajectoryChains), rbm)) > 1e-3
+    assert min(drifts_of_checkpoints(swapping_alone(wrong), rbm)) < 1e-9
 
 
 def test_swap_rates_between_checkpoints_are_those_of_enumeration(rbm):
