@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from conftest import machine
+from machines import machine
 from networks import untraced
 from trained import EXAMPLES, assert_equal_weights, trainer
 
