@@ -32,7 +32,7 @@ def on_two_devices(outputs):
     return outputs["devices"]
 
 
-def exact_statistics():
+def statistics_of_cd_1():
     """Mean and variance of v h and of h and v after one Gibbs step from the data, enumerated."""
     w, hb, vb = parameters_of(machine())
     v, h = states(4), states(3)
@@ -53,7 +53,7 @@ def exact_statistics():
 def standard_scores(change, examples=80_000):
     """How far a step of rate 1 is from the exact expectation of CD-1, in standard errors."""
     scores = []
-    for measured, expected, variance in zip(change, *exact_statistics()):
+    for measured, expected, variance in zip(change, *statistics_of_cd_1()):
         scores += list(abs(np.ravel(measured - expected)) / np.sqrt(np.ravel(variance) / examples))
     return np.array(scores)
 
