@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import machine, states
+from enumerated import states
+from machines import machine
 from networks import labeled_network, network
 from scipy import sparse
 from trained import EXAMPLES

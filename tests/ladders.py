@@ -2,8 +2,11 @@
 
 import itertools
 
+import keras
 import numpy as np
-from conftest import exact_of, exact_samples, machine, p_value, visible_cells
+from enumerated import exact_of
+from machines import machine
+from sampled import exact_samples, p_value, visible_cells
 
 from rbm_tutorial.negatives import PersistentChains
 from rbm_tutorial.sampling import run_chains
@@ -32,6 +35,16 @@ def swapping_alone(kind):
             return state.v
 
     return Still
+
+
+def accepting_all(kind):
+    """Wrong: every swap is accepted."""
+
+    class Greedy(kind):
+        def log_ratios(self, *arguments):
+            return keras.ops.zeros_like(super().log_ratios(*arguments))
+
+    return Greedy
 
 
 def drifts(rbm, chains, targets):

@@ -6,7 +6,9 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import BINARY, cell_probabilities, exact_of, machine, states
+from enumerated import exact_of, states
+from machines import BINARY, machine, parametrized
+from sampled import cell_probabilities
 
 from rbm_tutorial import DeepBeliefNetwork, LabeledRBM
 
@@ -32,11 +34,7 @@ def network(sizes=(4, 3, 3, 2), scale=1.0, kind=DeepBeliefNetwork):
 
 def labeled_network():
     """The same below a top that sees labels of four classes."""
-    top = LabeledRBM(2, number_classes=4, seed=2)
-    top.build([7])
-    rng = np.random.default_rng(3)
-    for parameter in (top.w_rec, top.hb, top.vb):
-        parameter.assign(rng.normal(scale=4.0, size=parameter.shape))
+    top = parametrized(LabeledRBM(2, number_classes=4, seed=2), 7, scale=4.0, seed=3)
     return DeepBeliefNetwork([*network().lower, top])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import parameters_of
+from machines import parameters_of
 
 from rbm_tutorial import RBM
 

@@ -15,7 +15,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from conftest import machine
+from machines import machine
 from trained import Given
 
 from rbm_tutorial import ContrastiveDivergence

@@ -2,17 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import (
-    each_pair,
-    exact_of,
-    exact_samples,
-    machine,
-    machine_of,
-    only_tensorflow,
-    p_value,
-    parameters_of,
-    visible_cells,
-)
+from conftest import only_tensorflow
+from enumerated import exact_of
+from machines import each_pair, machine, machine_of, parameters_of
+from sampled import exact_samples, p_value, visible_cells
 
 from rbm_tutorial import RBM
 from rbm_tutorial.annealing import (

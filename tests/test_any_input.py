@@ -10,10 +10,10 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import machine, parameters_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs import DBN, KNOWN, RBM_4_3, V, assert_same, state
+from machines import machine, parameters_of
 from scipy import special
 from trained import EXAMPLES
 

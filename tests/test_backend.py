@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFUSED_WHEN_COMPILED, copy_of, only_jax, only_tensorflow
+from conftest import REFUSED_WHEN_COMPILED, only_jax, only_tensorflow
+from machines import copy_of
 from scipy import stats
 
 from rbm_tutorial import backend

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import BINARY
 from inputs import (
     DBN,
     KNOWN,
@@ -24,6 +23,7 @@ from inputs import (
     state,
     wrong_values,
 )
+from machines import BINARY
 from trained import EXAMPLES, trainer
 
 from rbm_tutorial import RBM, LabeledRBM, data, plots, train_stack

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import BINARY
 from inputs import DBN, KNOWN, LABELED, RBM_4_3, V, assert_refused, wrong_values
+from machines import BINARY
 
 from rbm_tutorial import data, plots
 from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition

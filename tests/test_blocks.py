@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import copy_of, only_jax
+from conftest import only_jax
+from machines import copy_of
 from trained import EXAMPLES
 
 from rbm_tutorial import ContrastiveDivergence

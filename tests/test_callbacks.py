@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import enumerate_machine, machine, parameters_of, states
+from enumerated import enumerate_machine, states
+from machines import machine, parameters_of
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial.callbacks import FreeEnergyGap, free_energy_gap

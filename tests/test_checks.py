@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import machine
+from machines import machine
 from scipy import sparse
 
 from rbm_tutorial import RBM

@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import machine, states
+from enumerated import states
+from machines import machine
 from trained import EXAMPLES, Counted
 
 from rbm_tutorial.annealing import (

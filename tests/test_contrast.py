@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import parameters_of, sigmoid
+from enumerated import statistics
+from machines import parameters_of
 from trained import EXAMPLES, Given, trainer
 
 from rbm_tutorial.contrast import batch_mean, contrast_with_model
@@ -13,12 +14,6 @@ TEN = 1 - EXAMPLES[8:18]
 
 def free_energy(v, w, hb, vb):
     return -v @ vb - np.logaddexp(0, v @ w + hb).sum(axis=1)
-
-
-def statistics(v, w, hb, vb):
-    """⟨vh⟩, ⟨h⟩, ⟨v⟩ of rows, for w, hb and vb."""
-    h = sigmoid(v @ w + hb)
-    return v.T @ h / len(v), h.mean(axis=0), v.mean(axis=0)
 
 
 def test_the_contrast_is_that_of_the_enumerated_free_energies(rbm, batch):
@@ -34,7 +29,7 @@ def test_a_step_goes_along_the_statistics_of_data_less_those_of_the_chains(rbm, 
     """Six examples and ten chains, which are constants: nothing is drawn."""
     before = parameters_of(rbm)
     trainer(rbm, keras.optimizers.SGD(1.0), negatives=Given(TEN)).fit(batch, verbose=0)
-    of_data, of_chains = statistics(batch, *before), statistics(TEN, *before)
+    of_data, of_chains = (statistics(rows, *before[:2]) for rows in (batch, TEN))
     for old, new, data, chains in zip(before, parameters_of(rbm), of_data, of_chains):
         np.testing.assert_allclose(new - old, data - chains, atol=1e-6)
 

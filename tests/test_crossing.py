@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import each_pair, exact_of, exact_samples, machine, machine_of, parameters_of
+from enumerated import exact_of
+from machines import each_pair, machine, machine_of, parameters_of
+from sampled import exact_samples
 from scipy import special, stats
 
 from rbm_tutorial.annealing import (

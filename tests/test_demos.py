@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import BINARY, copy_of, enumerate_machine, exact_of, p_value, parameters_of
+from enumerated import enumerate_machine, exact_of
+from machines import BINARY, copy_of, parameters_of
 from node import DEMOS, ROOT, agree, evaluate, machine_from, needs_node
+from sampled import p_value
 
 from rbm_tutorial import bars_and_stripes
 from rbm_tutorial.contrast import contrastive_gradient

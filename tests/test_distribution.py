@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import machine, only_tensorflow, parameters_of, states
+from conftest import only_tensorflow
+from enumerated import sigmoid, states
+from machines import machine, parameters_of
 
 pytestmark = [pytest.mark.slow, only_tensorflow]
 WORKER = Path(__file__).parent / "replica_worker.py"
@@ -30,13 +32,10 @@ def on_two_devices(outputs):
     return outputs["devices"]
 
 
-def exact_statistics():
+def statistics_of_cd_1():
     """Mean and variance of v h and of h and v after one Gibbs step from the data, enumerated."""
     w, hb, vb = parameters_of(machine())
     v, h = states(4), states(3)
-
-    def sigmoid(a):
-        return 1 / (1 + np.exp(-a))
 
     def probability(x, p):  # of each binary row of x under each row of p: (len(p), len(x))
         return np.prod(np.where(x, p[:, None], 1 - p[:, None]), axis=2)
@@ -54,7 +53,7 @@ def exact_statistics():
 def standard_scores(change, examples=80_000):
     """How far a step of rate 1 is from the exact expectation of CD-1, in standard errors."""
     scores = []
-    for measured, expected, variance in zip(change, *exact_statistics()):
+    for measured, expected, variance in zip(change, *statistics_of_cd_1()):
         scores += list(abs(np.ravel(measured - expected)) / np.sqrt(np.ravel(variance) / examples))
     return np.array(scores)
 

@@ -2,18 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import (
-    BINARY,
-    cells,
-    each_pair,
-    exact_of,
-    machine,
-    machine_of,
-    p_value,
-    states,
-    visible_cells,
-    warm,
-)
+from enumerated import exact_of, states
+from machines import BINARY, each_pair, machine, machine_of, parametrized
+from sampled import cells, p_value, visible_cells, warm
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM
 from rbm_tutorial.draws import known_sites, potential_scale_reduction, sample
@@ -66,24 +57,20 @@ def test_one_row_needs_no_axis(rbm):
 
 
 def test_a_class_can_be_asked_of_a_labeled_machine():
-    rbm = LabeledRBM(3, number_classes=3, seed=0)
-    rbm.build([5])
-    rng = np.random.default_rng(0)
-    for parameter in (rbm.w_rec, rbm.hb, rbm.vb):
-        parameter.assign(rng.normal(size=parameter.shape))
+    rbm = parametrized(LabeledRBM(3, number_classes=3, seed=0), 5)
     row, known = np.array([0, 0, 0, 1, 0.0]), np.array([0, 0, 1, 1, 1], bool)
     draws = sample(rbm, DRAWS, row, known)
     assert p_value(rbm.visible_units, draws.v, given(exact_of(rbm), row, known)) > 1e-3
 
 
-def network(top):
+def with_a_layer_below(top):
     below = machine(3, 4, seed=1)
     dbn = DeepBeliefNetwork([below, top])
     return dbn, exact_of(top), np.asarray(dbn.lower[0].reverse(np.float32(states(4))))
 
 
 def test_draws_of_a_deep_network_come_down_to_the_images():
-    dbn, exact, means = network(machine(4, 3, scale=1.2))
+    dbn, exact, means = with_a_layer_below(machine(4, 3, scale=1.2))
     draws = np.asarray(sample(dbn, DRAWS).v)
     expected = exact.p_v @ means
     error = np.sqrt(expected * (1 - expected) / DRAWS)
@@ -97,7 +84,7 @@ def test_labels_of_a_deep_network_are_known_units_of_its_top():
     top = LabeledRBM(3, number_classes=3, seed=0)
     top.build([7])
     top.w_rec.assign(np.random.default_rng(0).normal(size=(7, 3)))
-    dbn, exact, means = network(top)
+    dbn, exact, means = with_a_layer_below(top)
     row, known = np.array([0, 0, 0, 0, 0, 1, 0.0]), np.arange(7) >= 4
     draws = np.asarray(sample(dbn, DRAWS, row, known).v)
     expected = given(exact, row, known) @ np.repeat(means, 3, axis=0)

@@ -2,25 +2,21 @@
 
 import numpy as np
 import pytest
-from conftest import (
+from enumerated import derivatives, enumerate_machine, exact_of, states, support
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import (
     BINARY,
     CLASSES,
     LABELS,
     MIXED,
     REAL,
     Binomial,
-    derivatives,
     each_pair,
-    enumerate_machine,
-    exact_of,
     machine,
     machine_of,
     parameters_of,
-    states,
-    support,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import special
 
 from rbm_tutorial import RBM, exact

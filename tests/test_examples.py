@@ -7,20 +7,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFUSED_WHEN_COMPILED, machine
+from conftest import REFUSED_WHEN_COMPILED
 from inputs import RIGHT, WRONG, assert_same
+from machines import machine
 from networks import labeled_network
-from trained import EXAMPLES, assert_equal_weights, trainer
+from trained import EXAMPLES, assert_equal_weights, batches_of, trainer
 
 from rbm_tutorial import RBM, WakeSleep
 
 METHODS = ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"]
 SILENT = {"fit": {"verbose": 0}, "evaluate": {"verbose": 0}, "predict": {"verbose": 0}}
 pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Your input ran")
-
-
-def batches_of(*parts):
-    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(8)
 
 
 def one_generator(x):

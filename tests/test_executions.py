@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_of, machine
+from machines import copy_of, machine
 from trained import EXAMPLES, FIT, counted, trainer
 
 from rbm_tutorial import ContrastiveDivergence

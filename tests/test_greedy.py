@@ -6,10 +6,11 @@ import shutil
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from conftest import BINARY, each_pair, exact_of, machine, machine_of, p_value, states, warm
+from enumerated import exact_of, states
+from machines import BINARY, each_pair, machine, machine_of
 from networks import exact_bound, exact_p_v, table, untraced, up_tables
-from trained import trainer
+from sampled import p_value, warm
+from trained import assert_equal_weights, batches_of, trainer
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
 from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples, transposed
@@ -18,11 +19,6 @@ from rbm_tutorial.training import linear_decay
 
 X, _ = bars_and_stripes(3)
 eagerly = pytest.mark.usefixtures(untraced.__name__)
-
-
-def assert_equal_stacks(first, second):
-    for ours, theirs in zip(first.weights, second.weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def two_layers():
@@ -36,7 +32,7 @@ def states_of(above):
     return np.concatenate([above[i] for i in range(len(above))])
 
 
-def smallest_p_value(rbm):
+def p_value_above(rbm):
     """Of the states above each image, which labels beside them tell apart."""
     x = np.tile(states(4), (500, 1)).astype("float32")
     image = np.eye(16)[np.arange(8000) % 16]
@@ -47,13 +43,13 @@ def smallest_p_value(rbm):
 
 
 def test_states_are_drawn_by_recognition():
-    assert smallest_p_value(machine(scale=3.0)) > 1e-4
+    assert p_value_above(machine(scale=3.0)) > 1e-4
 
 
 def test_units_that_draw_otherwise_fail_the_same_test():
     rbm = machine(scale=3.0)
     rbm.hidden_units = warm(BINARY)
-    assert smallest_p_value(rbm) < 1e-9
+    assert p_value_above(rbm) < 1e-9
 
 
 def test_each_epoch_has_states_and_an_order_of_its_own():
@@ -160,7 +156,7 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(tmp_path):
     whole = run(4, tmp_path / "whole")
     run(2, tmp_path / "parts")
     shutil.rmtree(tmp_path / "parts" / "second")  # it learned from an unfinished first layer
-    assert_equal_stacks(whole, run(4, tmp_path / "parts"))
+    assert_equal_weights(whole, run(4, tmp_path / "parts"))
 
 
 @eagerly
@@ -208,18 +204,14 @@ def trained_at_a_hundredth():
 def test_an_optimizer_may_be_named_given_or_made(optimizer):
     """Each layer has one of its own: that of "sgd" has the rate 0.01."""
     made = train_stack(X, two_layers(), epochs=2, verbose=0, optimizer=optimizer)
-    assert_equal_stacks(trained_at_a_hundredth(), made)
-
-
-def in_batches(*parts):
-    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(4)
+    assert_equal_weights(trained_at_a_hundredth(), made)
 
 
 @eagerly
 def test_images_may_come_in_batches_of_a_data_set():
     expected = train_stack(X, two_layers(), epochs=2, verbose=0)
-    made = train_stack(in_batches(X), two_layers(), callbacks=None, epochs=2, verbose=0)
-    assert_equal_stacks(expected, made)
+    made = train_stack(batches_of(X), two_layers(), callbacks=None, epochs=2, verbose=0)
+    assert_equal_weights(expected, made)
 
 
 LABEL = np.arange(len(X)) % 2
@@ -231,13 +223,13 @@ WEIGHT = np.arange(len(X), dtype="float32")
     [
         (False, X.tolist(), None),
         (False, [X], None),
-        (False, in_batches(X, LABEL), None),
+        (False, batches_of(X, LABEL), None),
         (False, (X, None, WEIGHT), WEIGHT),
         (True, [X, LABEL], None),
-        (True, in_batches(X, LABEL), None),
-        (True, (in_batches(X, LABEL), None), None),
+        (True, batches_of(X, LABEL), None),
+        (True, (batches_of(X, LABEL), None), None),
         (True, (X, LABEL.tolist(), WEIGHT), WEIGHT),
-        (True, in_batches(X, LABEL, WEIGHT), WEIGHT),
+        (True, batches_of(X, LABEL, WEIGHT), WEIGHT),
     ],
 )
 def test_examples_come_as_fit_takes_them(labeled, data, weights):
@@ -281,7 +273,7 @@ def test_validation_reports_on_every_layer_and_changes_nothing():
 
     alone = trained()
     watched = trained(validation_data=(X[:6], labels[:6]), callbacks=[note])
-    assert_equal_stacks(alone, watched)
+    assert_equal_weights(alone, watched)
     assert len(logs) == 4
     assert all(np.isfinite(seen["val_free_energy"]) for seen in logs)
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFUSED_WHEN_COMPILED, copy_of, machine, only_tensorflow
+from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
+from machines import copy_of, machine
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import ContrastiveDivergence

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import machine
+from machines import machine
 from trained import EXAMPLES, FIT, assert_equal_weights, counted, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, WakeSleep

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import each_pair, exact_of, machine, machine_of, only_tensorflow, sites, states
+from conftest import only_tensorflow
+from enumerated import exact_of, sites, states
+from machines import each_pair, machine, machine_of
 
 from rbm_tutorial import RBM
 from rbm_tutorial import exact as exact_module

@@ -5,17 +5,11 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    PAIRS,
-    each_pair,
-    exact_of,
-    exact_samples,
-    machine,
-    machine_of,
-    only_tensorflow,
-    parameters_of,
-)
+from conftest import only_tensorflow
+from enumerated import exact_of
 from keras import ops
+from machines import PAIRS, each_pair, machine, machine_of, parameters_of
+from sampled import exact_samples
 from scipy import stats
 from trained import EXAMPLES, assert_equal_weights
 

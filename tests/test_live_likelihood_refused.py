@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PAIRS, REFUSED_WHEN_COMPILED, machine, machine_of, only_tensorflow
+from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
 from keras import ops
+from machines import PAIRS, machine, machine_of
 from trained import EXAMPLES, trainer
 
 from rbm_tutorial import ContrastiveDivergence

@@ -5,17 +5,9 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    derivatives,
-    each_pair,
-    enumerate_machine,
-    exact_of,
-    machine,
-    machine_of,
-    p_value,
-    parameters_of,
-    sigmoid,
-)
+from enumerated import derivatives, enumerate_machine, exact_of, sigmoid
+from machines import each_pair, machine, machine_of, parameters_of
+from sampled import p_value
 from trained import EXAMPLES, Given
 
 from rbm_tutorial.annealing import annealed_chains, base_biases

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BINARY, REFUSED_WHEN_COMPILED, copy_of, exact_samples, machine, p_value
+from conftest import REFUSED_WHEN_COMPILED
+from machines import BINARY, copy_of, machine
+from sampled import exact_samples, p_value
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import ContrastiveDivergence
@@ -16,11 +18,11 @@ ALL_IN_ONE_STATE = np.tile([1.0, 1.0, 0.0, 1.0], (NUMBER, 1)).astype("float32")
 
 @pytest.fixture
 def rbm():
-    """Of weights so large that chains remember for some steps where they started."""
+    """Of weights so large that chains remember for some steps where they standing_at."""
     return machine(scale=2.0)
 
 
-def after_steps(exact, steps):
+def p_after_steps(exact, steps):
     """The distribution so many Gibbs steps v → h → v after that state, (16,)."""
     h_given_v = exact.joint / exact.p_v[:, None]
     v_given_h = (exact.joint / exact.p_h).T
@@ -32,7 +34,7 @@ def drawn(negatives, rbm, x):
     return np.asarray(negatives.draw(rbm, keras.ops.convert_to_tensor(x), rbm.hidden_logits(x)))
 
 
-def started(negatives, rbm, chains):
+def standing_at(negatives, rbm, chains):
     """`negatives` whose chains stand where they are put."""
     negatives.start(rbm)
     negatives.chains.assign(chains)
@@ -51,14 +53,16 @@ class Averaging(DataChains):
 
 @pytest.mark.parametrize(("steps", "other"), [(1, 2), (3, 1)])
 def test_cd_draws_what_so_many_gibbs_steps_lead_to(exact, steps, other):
-    p, x = after_steps(exact, steps), ALL_IN_ONE_STATE
+    p, x = p_after_steps(exact, steps), ALL_IN_ONE_STATE
     right, wrong = (machine(scale=2.0, cd_steps=number) for number in (steps, other))
     assert p_value(BINARY, drawn(DataChains(), right, x), p) > 1e-3
     assert p_value(BINARY, drawn(DataChains(), wrong, x), p) < 1e-9
 
 
 def test_averaged_hidden_units_lead_elsewhere(rbm, exact):
-    assert p_value(BINARY, drawn(Averaging(), rbm, ALL_IN_ONE_STATE), after_steps(exact, 1)) < 1e-9
+    assert (
+        p_value(BINARY, drawn(Averaging(), rbm, ALL_IN_ONE_STATE), p_after_steps(exact, 1)) < 1e-9
+    )
 
 
 def p_value_after_draws_from(negatives, rbm, exact, draws=20):
@@ -116,9 +120,9 @@ def chains_after(negatives, start, updates):
     ("kind", "right"), [(PersistentChains, True), (Forgetful, False), (Hasty, False)]
 )
 def test_chains_go_on_from_update_to_update(exact, kind, right):
-    """After two updates they are two Gibbs steps away from where they started."""
+    """After two updates they are two Gibbs steps away from where they standing_at."""
     p_of_chains = p_value(
-        BINARY, chains_after(kind(NUMBER), ALL_IN_ONE_STATE, 2), after_steps(exact, 2)
+        BINARY, chains_after(kind(NUMBER), ALL_IN_ONE_STATE, 2), p_after_steps(exact, 2)
     )
     assert p_of_chains > 1e-3 if right else p_of_chains < 1e-9
 
@@ -126,9 +130,10 @@ def test_chains_go_on_from_update_to_update(exact, kind, right):
 def test_each_draw_is_where_the_chains_are(rbm, exact):
     """Also what is handed to the gradient: two draws are two steps."""
     for kind, right in [(PersistentChains, True), (Forgetful, False), (Hasty, False)]:
-        negatives = started(kind(NUMBER), rbm, ALL_IN_ONE_STATE)
+        negatives = standing_at(kind(NUMBER), rbm, ALL_IN_ONE_STATE)
         p = [
-            p_value(BINARY, drawn(negatives, rbm, EXAMPLES), after_steps(exact, n)) for n in (1, 2)
+            p_value(BINARY, drawn(negatives, rbm, EXAMPLES), p_after_steps(exact, n))
+            for n in (1, 2)
         ]
         assert min(p) > 1e-3 if right else min(p) < 1e-9
 

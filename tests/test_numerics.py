@@ -25,7 +25,7 @@ SIZES = {
 }
 
 
-def machine_of(visible, hidden, scale, dtype):
+def extreme_machine(visible, hidden, scale, dtype):
     """A machine with parameters from -scale to scale, both included, and 4 pairs of states."""
     rng = np.random.default_rng(0)
     rbm = RBM(hidden, seed=0, dtype=dtype)
@@ -71,7 +71,7 @@ def check_close(found, reference, format_):
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_energies_and_costs_are_as_exact_as_the_format(size, format_, scale):
-    rbm, v, h = machine_of(*size, scale, format_)
+    rbm, v, h = extreme_machine(*size, scale, format_)
     expected, format_ = references(rbm, v, h), FORMATS[format_]
     check_close(rbm.free_energy(v), expected["free_energy"], format_)
     check_close(rbm.energy(v, h), expected["energy"], format_)
@@ -82,7 +82,7 @@ def test_energies_and_costs_are_as_exact_as_the_format(size, format_, scale):
 
 def test_a_softplus_written_as_it_reads_fails():
     """log(1 + exp(l)) overflows at 1e4: the check of free energies is one."""
-    rbm, v, h = machine_of(7, 5, 1e4, "float32")
+    rbm, v, h = extreme_machine(7, 5, 1e4, "float32")
     with np.errstate(over="ignore"):
         hidden = np.log(1 + np.exp(as_float64(rbm.hidden_logits(v)).astype("float32")))
     found = -v @ as_float64(rbm.vb) - hidden.sum(axis=1)
@@ -91,7 +91,7 @@ def test_a_softplus_written_as_it_reads_fails():
 
 
 def test_a_sum_in_half_precision_fails():
-    rbm, v, h = machine_of(1, 100_000, 1.0, "float16")
+    rbm, v, h = extreme_machine(1, 100_000, 1.0, "float16")
     terms = np.logaddexp(0, as_float64(rbm.hidden_logits(v))).astype("float16")
     with np.errstate(over="ignore"):
         found = -v @ as_float64(rbm.vb) - terms.sum(axis=1)
@@ -178,7 +178,7 @@ def test_every_kind_of_training_runs_in_half_precision(format_, kind):
 @pytest.mark.slow
 def test_annealing_through_100000_temperatures_stays_exact():
     """Each of so many ratios is rounded in single precision: what they err does not add up."""
-    rbm, _, _ = machine_of(6, 4, 1.0, "float32")
+    rbm, _, _ = extreme_machine(6, 4, 1.0, "float32")
     found, truth = ais_log_partition(rbm, 10, 100_000, seed=1), exact_log_partition(rbm)
     assert found.standard_error < 0.005
     assert abs(found.log_z - truth) < 5 * found.standard_error
@@ -188,7 +188,7 @@ def test_annealing_through_100000_temperatures_stays_exact():
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
 def test_annealing_stays_finite_and_never_far_above_the_truth(scale, temperatures):
     """With such weights it may miss modes: E[Z] is right, so log Z is too high by luck only."""
-    rbm, _, _ = machine_of(6, 4, scale, "float32")
+    rbm, _, _ = extreme_machine(6, 4, scale, "float32")
     truth = float(exact_log_partition(rbm))
     found = ais_log_partition(rbm, 20, temperatures)
     assert np.isfinite(found.log_z)

@@ -7,23 +7,9 @@ which Kolmogorov and Smirnov's test measures.
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    BINARY,
-    CLASSES,
-    LABELS,
-    MIXED,
-    PAIRS,
-    REAL,
-    cell_probabilities,
-    exact_of,
-    exact_samples,
-    machine,
-    machine_of,
-    p_value,
-    sharing_noise,
-    visible_cells,
-    warm,
-)
+from enumerated import exact_of
+from machines import BINARY, CLASSES, LABELS, MIXED, PAIRS, REAL, machine, machine_of
+from sampled import cell_probabilities, exact_samples, p_value, sharing_noise, visible_cells, warm
 from scipy import stats
 
 from rbm_tutorial.backend import compiled, uniform, uniform_stream

@@ -80,6 +80,13 @@ def test_runs_on_any_python_kernel(path):
 
 
 @every_notebook
+def test_titles_of_directives_hold_no_code(path):
+    """A backtick in the line that opens a fence ends it, and what follows is lost."""
+    opened = [line for cell in cells(path, "markdown") for line in cell.source.splitlines()]
+    assert not [line for line in opened if line.startswith("```{") and "`" in line[3:]]
+
+
+@every_notebook
 def test_was_executed_once_from_top_to_bottom(path):
     """Outputs of cells run out of order may not come back; the downloads are these files."""
     counts = [cell.execution_count for cell in cells(path, "code") if cell.source]

@@ -4,7 +4,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import machine
+from machines import machine
 
 from rbm_tutorial import RBM, plots
 

@@ -4,28 +4,21 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    derivatives,
-    each_pair,
-    enumerate_machine,
+from conftest import only_tensorflow
+from enumerated import derivatives, enumerate_machine, exact_of, states, support
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import each_pair, machine, machine_of, parameters_of
+from sampled import (
     exact_hidden_samples,
-    exact_of,
     exact_samples,
     hidden_cells,
-    machine,
-    machine_of,
-    only_tensorflow,
     p_value,
-    parameters_of,
     sharing_noise,
-    states,
-    support,
     visible_cells,
     warm,
     with_sampler,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import special
 
 from rbm_tutorial import RBM

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_of, machine, only_tensorflow
+from conftest import only_tensorflow
+from machines import copy_of, machine
 
 from rbm_tutorial import RBM
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_of, enumerate_machine, machine, only_tensorflow, parameters_of
+from conftest import only_tensorflow
+from enumerated import enumerate_machine, statistics
+from machines import copy_of, machine, parameters_of
 
 from rbm_tutorial import RBM
 
@@ -13,13 +15,8 @@ from rbm_tutorial import RBM
 def statistics_gradient(rbm, x, v_k):
     """⟨vh⟩ of the model's sample minus that of the data, in NumPy: for w_rec, hb, vb."""
     w, hb, _ = parameters_of(rbm)
-
-    def expectations(v):
-        v = np.asarray(v, "float64")
-        h = 1 / (1 + np.exp(-(v @ w + hb)))
-        return v.T @ h / len(v), h.mean(axis=0), v.mean(axis=0)
-
-    return [model - data for data, model in zip(expectations(x), expectations(v_k))]
+    of_data, of_model = (statistics(np.asarray(v, "float64"), w, hb) for v in (x, v_k))
+    return [model - data for data, model in zip(of_data, of_model)]
 
 
 @only_tensorflow

@@ -1,11 +1,15 @@
 """Files appear whole or not at all, and a run that was killed goes on as if it had not been."""
 
 import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from conftest import machine
+from machines import machine
 from networks import untraced
 from trained import EXAMPLES, assert_equal_weights, trainer
 
@@ -255,3 +259,26 @@ def test_a_callback_that_raises_stop_iteration_ends_nothing_as_if_all_were_well(
             with pytest.raises(RuntimeError, match=rf"`callbacks` must not .*Received.* {hook} of"):
                 getattr(model, method)(EXAMPLES, verbose=0, callbacks=[callback])
             assert vars(callback).get(hook) is before
+
+
+# ---------------------------------------------------------------- processes that are killed
+
+
+ROOT = Path(__file__).parent.parent
+KINDS = "centered", "live"  # which keep chains, offsets, averages and a random state beside weights
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_goes_on_bit_for_bit(tmp_path):
+    """And one that goes on with another order of examples does not.
+
+    `experiments/killed.py` kills each kind of training at twenty moments; here it is two at one.
+    """
+    path = tmp_path / "report.json"
+    command = [sys.executable, "experiments/killed.py", "--eagerly", "--moments", "1", "--to", path]
+    done = subprocess.run(
+        [*command, "--kinds", *KINDS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(path.read_text(encoding="utf-8"))["kinds"]
+    assert [(report[kind]["equal"], report[kind]["twins_equal"]) for kind in KINDS] == [(1, 0)] * 2

@@ -8,20 +8,10 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    BINARY,
-    CLASSES,
-    REAL,
-    REFUSED_WHEN_COMPILED,
-    derivatives,
-    machine,
-    p_value,
-    parameters_of,
-    states,
-    tensor,
-    warm,
-    with_sampler,
-)
+from conftest import REFUSED_WHEN_COMPILED
+from enumerated import derivatives, states
+from machines import BINARY, CLASSES, REAL, machine, parameters_of, tensor
+from sampled import p_value, warm, with_sampler
 from scipy import special, stats
 
 from rbm_tutorial import RBM, ContrastiveDivergence, backend, plots

@@ -9,23 +9,9 @@ import functools
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    BINARY,
-    PAIRS,
-    cell_probabilities,
-    copy_of,
-    each_pair,
-    exact_of,
-    exact_samples,
-    machine,
-    machine_of,
-    p_value,
-    parameters_of,
-    states,
-    tensor,
-    visible_cells,
-    warm,
-)
+from enumerated import exact_of, states
+from machines import BINARY, PAIRS, copy_of, each_pair, machine, machine_of, parameters_of, tensor
+from sampled import cell_probabilities, exact_samples, p_value, visible_cells, warm
 
 from rbm_tutorial.backend import compiled, uniform_stream
 from rbm_tutorial.sampling import (

@@ -2,7 +2,7 @@
 
 import keras
 import pytest
-from conftest import PAIRS, machine
+from machines import PAIRS, machine
 
 from rbm_tutorial import RBM
 from rbm_tutorial.saving import with_objects

@@ -4,19 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    BINARY,
-    REAL,
-    exact_of,
-    machine,
-    only_tensorflow,
-    p_value,
-    sharing_noise,
-    sigmoid,
-    states,
-    warm,
-    with_sampler,
-)
+from conftest import only_tensorflow
+from enumerated import exact_of, sigmoid, states
+from machines import BINARY, REAL, machine
 from networks import (
     down_tables,
     exact_bound,
@@ -26,6 +16,7 @@ from networks import (
     network,
     up_tables,
 )
+from sampled import p_value, sharing_noise, warm, with_sampler
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, binarize
 from rbm_tutorial.greedy import transposed

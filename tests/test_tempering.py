@@ -3,18 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    cell_probabilities,
-    each_pair,
-    exact_of,
-    machine,
-    machine_of,
-    p_value,
-    parameters_of,
-)
+from enumerated import exact_of
 from ladders import (
     NUMBER,
     SHARE,
+    accepting_all,
     after_steps,
     drifts,
     off_by,
@@ -26,6 +19,8 @@ from ladders import (
     swapping_alone,
     two_modes,
 )
+from machines import each_pair, machine, machine_of, parameters_of
+from sampled import cell_probabilities, p_value
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial.negatives import PersistentChains
@@ -39,13 +34,6 @@ BETAS = [0.0, 0.3, 0.6, 1.0]
 
 def tempered_targets(rbm, betas, base):
     return [exact_of(rbm, beta, base) for beta in betas]
-
-
-class Greedy(TemperedChains):
-    """Wrong: every swap is accepted."""
-
-    def log_ratios(self, *arguments):
-        return keras.ops.zeros_like(super().log_ratios(*arguments))
 
 
 class Reversed(TemperedChains):
@@ -75,7 +63,7 @@ def test_replicas_that_start_in_their_targets_stay_there(pair):
     assert min(drifts_of(TemperedChains, machine_of(pair))) > 1e-3
 
 
-@pytest.mark.parametrize("wrong", [Greedy, Reversed, Baseless])
+@pytest.mark.parametrize("wrong", [accepting_all(TemperedChains), Reversed, Baseless])
 def test_swaps_alone_leave_the_ladder_as_it_is_and_wrong_ones_do_not(wrong):
     assert min(drifts_of(swapping_alone(TemperedChains), machine(scale=2.0))) > 1e-3
     assert min(drifts_of(swapping_alone(wrong), machine(scale=2.0))) < 1e-9
@@ -86,7 +74,7 @@ def test_swap_rates_are_those_of_the_enumerated_ladder(rbm):
     mean, variance = rates_by_enumeration(targets).T
     chains = on_its_ladder(started(TemperedChains(NUMBER, betas=BETAS), rbm), targets)
     assert off_by(rbm, chains, mean) < 5 * np.sqrt(variance.max() / NUMBER)
-    wrong = on_its_ladder(started(Greedy(NUMBER, betas=BETAS), rbm), targets)
+    wrong = on_its_ladder(started(accepting_all(TemperedChains)(NUMBER, betas=BETAS), rbm), targets)
     assert off_by(rbm, wrong, mean) > 5 * np.sqrt(variance.max() / NUMBER)
 
 

@@ -6,15 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import (
-    copy_of,
-    each_pair,
-    exact_of,
-    machine,
-    machine_of,
-    only_tensorflow,
-    parameters_of,
-)
+from conftest import only_tensorflow
+from enumerated import exact_of
+from machines import copy_of, each_pair, machine, machine_of, parameters_of
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, bars_and_stripes

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import copy_of, parameters_of
+from machines import copy_of, parameters_of
 from trained import EXAMPLES, Given, trainer
 
 

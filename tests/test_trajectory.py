@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from conftest import each_pair, exact_of, machine, machine_of
+from enumerated import exact_of
 from ladders import (
     NUMBER,
     SHARE,
+    accepting_all,
     drifts,
     off_by,
     on_its_ladder,
@@ -16,6 +17,7 @@ from ladders import (
     swapping_alone,
     two_modes,
 )
+from machines import copy_of, each_pair, machine, machine_of
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial.trajectory import TrajectoryChains
@@ -31,17 +33,9 @@ def trajectory_targets(rbm):
 
 
 def machine_at(rbm, weights):
-    other = type(rbm).from_config(rbm.get_config())
-    other.build([rbm.number_visible_units])
+    other = copy_of(rbm)
     other.set_weights(weights)
     return other
-
-
-class GreedyTrajectory(TrajectoryChains):
-    """Wrong: every swap is accepted."""
-
-    def log_ratios(self, *arguments):
-        return keras.ops.zeros_like(super().log_ratios(*arguments))
 
 
 class Unbiased(TrajectoryChains):
@@ -70,7 +64,7 @@ def test_replicas_at_checkpoints_stay_in_their_targets(pair):
     assert min(drifts_of_checkpoints(TrajectoryChains, machine_of(pair, 1.2))) > 1e-3
 
 
-@pytest.mark.parametrize("wrong", [GreedyTrajectory, Unbiased])
+@pytest.mark.parametrize("wrong", [accepting_all(TrajectoryChains), Unbiased])
 def test_swaps_between_checkpoints_leave_them_as_they_are_and_wrong_ones_do_not(wrong):
     rbm = machine(scale=2.0)
     assert min(drifts_of_checkpoints(swapping_alone(TrajectoryChains), rbm)) > 1e-3

@@ -5,25 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from conftest import (
-    BINARY,
-    CLASSES,
-    LABELS,
-    MIXED,
-    REAL,
-    REFUSED_WHEN_COMPILED,
-    Binomial,
-    cell_probabilities,
-    machine,
-    p_value,
-    sharing_noise,
-    site_by_site,
-    sites,
-    support,
-    tensor,
-    warm,
-    with_sampler,
-)
+from conftest import REFUSED_WHEN_COMPILED
+from enumerated import site_by_site, sites, support
+from machines import BINARY, CLASSES, LABELS, MIXED, REAL, Binomial, machine, tensor
+from sampled import cell_probabilities, p_value, sharing_noise, warm, with_sampler
 from scipy import special, stats
 
 from rbm_tutorial import RBM, backend

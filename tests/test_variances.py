@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BINARY, REAL, machine, parameters_of, states
+from enumerated import states
+from machines import BINARY, REAL, machine, parameters_of
 from scipy import special
 from trained import Given
 

@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFUSED_WHEN_COMPILED, exact_of, exact_samples, parameters_of, states
+from conftest import REFUSED_WHEN_COMPILED
+from enumerated import exact_of, states
+from machines import parameters_of
 from networks import down_tables, exact_bound, labeled_network, network, untraced, up_tables
+from sampled import exact_samples
 from trained import Given, assert_equal_weights
 
 from rbm_tutorial import (

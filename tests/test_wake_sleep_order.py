@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import only_tensorflow, states
+from conftest import only_tensorflow
+from enumerated import states
 from networks import network
 
 from rbm_tutorial import DeepBeliefNetwork, WakeSleep

@@ -2,7 +2,8 @@
 
 import keras
 import numpy as np
-from conftest import machine
+import tensorflow as tf
+from machines import machine
 
 from rbm_tutorial import ContrastiveDivergence
 
@@ -26,6 +27,11 @@ class Given(keras.layers.Layer):
 
     def draw(self, rbm, x, hidden_logits):
         return keras.ops.convert_to_tensor(self.v_k)
+
+
+def batches_of(*parts):
+    """A data set of x, or of tuples, in batches of eight."""
+    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(8)
 
 
 def assert_equal_weights(first, second):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_of, exact_of, machine, parameters_of
+from enumerated import exact_of
+from machines import copy_of, machine, parameters_of
 from networks import labeled_network, network
 from trained import EXAMPLES, Given, assert_equal_weights, trainer
 
