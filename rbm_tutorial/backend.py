@@ -43,9 +43,15 @@ def checked_range(x, low: float, high: float, message: str):
     `tf.errors.InvalidArgumentError`; XLA drops it. In `jax.jit`, which cannot raise, what lies
     outside becomes NaN, and so does what is computed from it.
     """
-    if BACKEND == "jax" and isinstance(x, jax.core.Tracer):
-        return ops.where((x >= low) & (x <= high), x, np.nan)
-    eager = BACKEND == "jax" or tf.executing_eagerly()
+    if BACKEND == "jax":
+        inside = (x >= low) & (x <= high)
+        if isinstance(x, jax.core.Tracer):
+            return ops.where(inside, x, np.nan)
+        if not ops.all(inside):  # not by its least and most: XLA leaves NaN out in large arrays
+            least, most = (float(end(np.asarray(x))) for end in (np.min, np.max))
+            raise ValueError(f"{message} from {least:g} to {most:g}.")
+        return x
+    eager = tf.executing_eagerly()
     if eager and 0 in x.shape:  # there is no minimum
         return x
     least, most = ops.min(x), ops.max(x)
