@@ -78,7 +78,8 @@ def train_rbm(
     """Train `rbm` by CD and plain gradient descent until its reconstruction cost settles.
 
     Stops after `num_epochs`, or earlier, when the cost of an epoch differs from that of the epoch
-    before by at most `tolerance` nats.
+    before by at most `tolerance` nats. Each call compiles a model of its own, for about a second:
+    for many short runs call `fit` of one `ContrastiveDivergence`.
 
     Args:
         rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used. As the source
