@@ -214,8 +214,10 @@ def _build_in_turn(rbms):
         raise ValueError(
             "The first of `rbms` must know its `number_visible_units`. Received an unbuilt RBM."
         )
-    for rbm in rbms:
+    for place, rbm in enumerate(rbms):
         if not rbm.built:
+            if place:  # else equal seeds start from equal weights
+                fork_stream(rbm.seed_generator, place)
             rbm.build((None, width + getattr(rbm, "number_classes", 0)))
         width = rbm.number_hidden_units
 

@@ -115,6 +115,15 @@ def test_a_network_that_sees_labels_says_how_probable_they_are():
     assert np.shape(dbn.generate(5, steps=2)) == (5, 4)
 
 
+def test_layers_of_equal_seed_that_it_builds_start_from_weights_of_their_own():
+    dbn = DeepBeliefNetwork([RBM(40, number_visible_units=40, seed=0), RBM(40, seed=0)])
+    first, second = (np.asarray(rbm.w_rec) for rbm in [*dbn.lower, dbn.top])
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 5 / 40  # of 1,600 numbers
+    same = RBM(40, number_visible_units=40, seed=0)
+    same.build((None, 40))
+    np.testing.assert_array_equal(first, same.w_rec)
+
+
 def test_layers_of_equal_seed_draw_numbers_of_their_own():
     """Else equal layers would draw equal states: without weights all units are fair coins."""
     rbms = [RBM(4, number_visible_units=4, seed=3) for _ in range(3)]
