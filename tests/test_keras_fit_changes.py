@@ -28,6 +28,20 @@ def test_a_changed_number_of_steps_is_compiled_for_short_runs_too():
     assert model.traces > traces
 
 
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "x", None])
+@pytest.mark.parametrize("chains", [0, 5])
+def test_steps_that_are_set_to_no_count_are_named_before_anything_moves(wrong, chains):
+    model = trainer(machine(), persistent_chains=chains)
+    model.fit(EXAMPLES, **FIT)
+    before = model.rbm.get_weights()
+    model.rbm.cd_steps = wrong
+    for call in (lambda: model.fit(EXAMPLES, **FIT), lambda: model.train_on_batch(EXAMPLES)):
+        with pytest.raises(ValueError, match=r"`cd_steps` must be .*Received"):
+            call()
+    for old, new in zip(before, model.rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
 @pytest.mark.parametrize("freeze", ["layer", "biases"])
 def test_weights_that_are_frozen_without_compiling_are_named(freeze):
     model = trainer(machine())
