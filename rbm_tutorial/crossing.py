@@ -96,6 +96,8 @@ def nearest_labels(images, known, labels) -> np.ndarray:
     check_matrix("known", known, images.shape[1])
     check_examples("known", len(known))
     check_count("number of `labels`", len(labels), least=len(known))
+    if images.dtype.kind + known.dtype.kind != "ff":  # bytes would overflow
+        images, known = images.astype("float64"), known.astype("float64")
     squares = np.sum(known**2, axis=1) - 2 * images @ known.T
     return labels[np.argmin(squares, axis=1)]
 
