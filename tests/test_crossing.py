@@ -118,8 +118,8 @@ def test_the_nearest_image_is_at_the_least_distance():
     nearest = np.linalg.norm(images[:, None] - known, axis=2).argmin(axis=1)
     np.testing.assert_array_equal(nearest_labels(images, known, labels), labels[nearest])
     np.testing.assert_array_equal(nearest_labels([[0.5]], [[0], [1]], [7, 8]), [7])  # a tie
-    gray = np.array([[0, 250], [200, 200]], "uint8")
-    np.testing.assert_array_equal(nearest_labels(gray, gray, [7, 8]), [7, 8])
+    gray, known = (np.array(x, "uint8")[:, None] for x in ([0, 100, 200], [10, 120, 250]))
+    np.testing.assert_array_equal(nearest_labels(gray, known, [7, 8, 9]), [7, 8, 9])
     np.testing.assert_array_equal(nearest_labels(V > 0, V > 0, range(4)), range(4))
 
 
