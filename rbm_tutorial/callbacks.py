@@ -1,6 +1,7 @@
 """Keras callbacks that watch a machine while it learns."""
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from rbm_tutorial.checks import (
     real_array,
 )
 from rbm_tutorial.live_likelihood import Followed, error_squared, log_partition, step_along
+from rbm_tutorial.units import Bernoulli
 
 
 class FreeEnergyGap(keras.callbacks.Callback):
@@ -63,6 +65,45 @@ def _examples(name, x):
     check_matrix(name, x, None)
     check_examples(name, len(x))
     return x
+
+
+class WarnOfSaturation(keras.callbacks.Callback):
+    """Warn after the first epoch in which most hidden units are on, or off, for all of `examples`.
+
+    Such units carry nothing, and learn no more: their gradient is that of a bias. `fit` of
+    `ContrastiveDivergence` does it by itself. Draws nothing.
+
+    Args:
+        examples: what the machine learns from, (examples, visible), of which the first 100 are
+            looked at. Of anything else than an array nothing is known.
+    """
+
+    def __init__(self, examples):
+        super().__init__()
+        self.examples = examples[:100] if isinstance(examples, np.ndarray) else None
+
+    def on_train_begin(self, logs=None):
+        self.warned = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        units = self.model.rbm.number_hidden_units
+        if self.warned or self.examples is None or self.model.rbm.hidden_units != Bernoulli():
+            return
+        stuck = number_saturated(np.asarray(self.model(self.examples), "float32"))
+        if stuck <= units / 2 or not np.ptp(self.examples, axis=0).any():  # one image may fix all
+            return
+        self.warned = True
+        warnings.warn(
+            f"Of the {units} hidden units {stuck} are on for all examples, or off for all, and "
+            "carry nothing. Start from `rbm.adapt(x)`, follow the gradient with `centered=True`, "
+            "or lower the learning rate.",
+            stacklevel=2,
+        )
+
+
+def number_saturated(h) -> int:
+    """How many units have p(h=1) above 0.95 for all examples, or below 0.05: (batch, hidden)."""
+    return int(np.sum((h.min(axis=0) > 0.95) | (h.max(axis=0) < 0.05)))
 
 
 class LikelihoodPath(keras.callbacks.Callback):

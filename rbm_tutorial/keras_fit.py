@@ -47,12 +47,13 @@ class FastFit(keras.Model):
         start(x)            makes the weights, from the first batch of data (of an array: from all)
         look(x)             makes them to be evaluated alone; if it sets `looked_at`, `fit` starts
         prepare()           what else must be done before anything is traced
+        watchers            functions of x, each of which makes a callback of its own for `fit`
         default_optimizer() for `compile` without one
         settings()          what a compiled update depends on beside its tensors
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at = False, None, False
+    labeled, width, looked_at, watchers = False, None, False, ()
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -102,7 +103,7 @@ class FastFit(keras.Model):
             given = self._with_validation(given, given.get("validation_batch_size") or size)
         given = self._ready(given)
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
-        given["callbacks"] = [RaiseOnNaN(), *callbacks]
+        given["callbacks"] = [RaiseOnNaN(), *(w(given["x"]) for w in self.watchers), *callbacks]
         steps = given.get("steps_per_epoch"), given.get("validation_steps")
         given, train_function = self._batched(given)
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
@@ -177,7 +178,6 @@ class FastFit(keras.Model):
             super().save_weights(path, overwrite, **kwargs)
 
     def start(self, x):
-        """Make the weights, by `build`."""
         self.build((None, *x.shape[1:]))
 
     look = start

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import replicas, single
+from rbm_tutorial.callbacks import WarnOfSaturation
 from rbm_tutorial.checks import check_count, check_flag, check_tied
 from rbm_tutorial.contrast import (
     batch_mean,
@@ -90,8 +91,9 @@ class ContrastiveDivergence(FastFit):
 
     A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
     finds for the array, or for the first batch of a data set: from biases of 0, images that are
-    mostly bright kill the hidden units. A layer that was built starts as it is, unless it was built
-    by `evaluate` or `predict` and its visible biases are still 0.
+    often bright kill the hidden units, which arrays are watched for: `fit` warns. Weights of
+    examples do not count in it. A layer that was built starts as it is, unless `evaluate` or
+    `predict` of this model built it and its visible biases are still 0.
 
     Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes and, in arrays,
     values outside [0, 1] (NaN included), before anything is learned. In data sets such values raise
@@ -128,6 +130,7 @@ class ContrastiveDivergence(FastFit):
                 f"replica would follow its own path. Received: {likelihood_chains}"
             )
 
+    watchers = (WarnOfSaturation,)
     negatives = property(lambda self: self._negatives, doc="Where v⁽ᵏ⁾ comes from.")
     centered = property(lambda self: self._centered, doc="Whether the gradient is centered.")
     reconstruct_every = property(lambda self: self.reconstruction_tracker.every, doc="In updates.")

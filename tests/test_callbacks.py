@@ -7,7 +7,8 @@ from enumerated import enumerate_machine, states
 from machines import machine, parameters_of
 from trained import EXAMPLES, assert_equal_weights, trainer
 
-from rbm_tutorial.callbacks import FreeEnergyGap, free_energy_gap
+from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial.callbacks import FreeEnergyGap, free_energy_gap, number_saturated
 
 TRAIN, HELD_OUT = states(4)[[0, 3, 3, 9]], states(4)[[1, 14]]
 
@@ -58,3 +59,48 @@ def test_later_callbacks_can_follow_the_gap(rbm):
     stop = keras.callbacks.EarlyStopping("gap", min_delta=100.0, mode="min")
     history = trainer(rbm).fit(EXAMPLES, epochs=9, callbacks=[watch, stop], verbose=0).history
     assert len(history["gap"]) == 2
+
+
+def bright_images():
+    """Ten patterns whose pixels are mostly on, with gray ones here and there, (200, 100)."""
+    rng = np.random.default_rng(3)
+    patterns = rng.random((10, 100)) < 0.7
+    x = np.where(rng.random((200, 100)) < 0.05, 0.5, patterns[rng.integers(0, 10, 200)])
+    return x.astype("float32")
+
+
+def fit_of_built(adapt, **options):
+    """Train a layer of 20 units that was built, and maybe adapted, first, on bright images."""
+    rbm = RBM(20, seed=0)
+    rbm.build((None, 100))
+    if adapt:
+        rbm.adapt(bright_images())
+    model = ContrastiveDivergence(rbm, **options)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    model.fit(bright_images(), epochs=40, batch_size=20, verbose=0)
+    return number_saturated(np.asarray(model.predict(bright_images(), verbose=0)))
+
+
+def test_saturated_units_are_those_on_or_off_for_all():
+    h = np.array([[0.96, 0.01, 0.96, 0.5], [0.99, 0.04, 0.01, 0.99], [0.98, 0.02, 0.5, 0.97]])
+    assert number_saturated(h) == 2
+
+
+def test_fit_warns_once_when_most_units_are_on_for_all_examples():
+    with pytest.warns(UserWarning, match=r"Of the 20 hidden units \d+ are on.* `rbm.adapt") as seen:
+        stuck = fit_of_built(adapt=False)
+    assert stuck > 10 and len(seen) == 1
+
+
+def test_fit_does_not_warn_of_a_layer_that_is_adapted():
+    assert fit_of_built(adapt=True) <= 10  # warnings are errors here
+
+
+@pytest.mark.parametrize("x", [np.ones((200, 100), "float32"), bright_images()[:1]])
+def test_images_that_are_all_the_same_may_saturate_units(x):
+    rbm = RBM(20, seed=0)
+    rbm.build((None, 100))
+    model = ContrastiveDivergence(rbm)
+    model.compile(keras.optimizers.SGD(0.5))
+    model.fit(np.tile(x, (200 // len(x), 1)), epochs=20, batch_size=20, verbose=0)
+    assert number_saturated(np.asarray(model.predict(x, verbose=0))) == 20
