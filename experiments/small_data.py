@@ -1,6 +1,6 @@
 """Train machines on small binary data sets, and measure their likelihood on held-out examples.
 
-    python experiments/small_data.py NAME FOLDER [--hidden 23] [--seeds 3]
+    python experiments/small_data.py NAME FOLDER [--hidden 23] [--updates 10000] [--seeds 3]
 
 FOLDER holds NAME.train.csv.gz, NAME.valid.csv.gz and NAME.test.csv.gz, a row of zeros and ones for
 each example, as they are published with {adult, dna, mushrooms, nips, …}. Each machine learns by
@@ -26,7 +26,7 @@ from rbm_tutorial.results import FOLDER
 from rbm_tutorial.sampling import run_chains
 from rbm_tutorial.training import linear_decay
 
-UPDATES, LOOKS, BATCH, CHAINS, BETAS = 10_000, 40, 100, 100, 20_000
+LOOKS, BATCH, CHAINS, BETAS = 40, 100, 100, 20_000
 RATES, DECAYS = [0.1], [0.0, 0.003, 0.01, 0.03]
 
 
@@ -39,20 +39,20 @@ def repeated(x, updates):
     return np.tile(x, (max(1, round(updates * BATCH / len(x))), 1))
 
 
-def trained(train, valid, hidden, rate, decay, seed):
+def trained(train, valid, hidden, updates, rate, decay, seed):
     """The machine of averaged weights with the best live likelihood of `valid`, and that."""
     keras.utils.set_random_seed(seed)
     rbm = RBM(hidden, cd_steps=5, seed=seed)
     rbm.adapt(train)
     model = ContrastiveDivergence(rbm, CHAINS, centered=True, likelihood_chains=CHAINS)
-    optimizer = keras.optimizers.SGD(linear_decay(rate, UPDATES), weight_decay=decay)
+    optimizer = keras.optimizers.SGD(linear_decay(rate, updates), weight_decay=decay)
     optimizer.exclude_from_weight_decay(var_names=["hb", "vb"])
     model.compile(optimizer)
     keep = keras.callbacks.EarlyStopping(
         "val_log_likelihood", mode="max", patience=LOOKS // 4, restore_best_weights=True
     )
     history = model.fit(
-        repeated(train, UPDATES // LOOKS),
+        repeated(train, updates // LOOKS),
         batch_size=BATCH,
         epochs=LOOKS,
         validation_data=(valid,),
@@ -99,21 +99,23 @@ def main():
     parser.add_argument("name")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hidden", type=int, default=23)
+    parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    name, hidden = arguments.name, arguments.hidden
+    name, hidden, updates = arguments.name, arguments.hidden, arguments.updates
     train, valid, test = (
         examples(arguments.folder, name, part) for part in ("train", "valid", "test")
     )
     tries = []
     for rate, decay in itertools.product(RATES, DECAYS):
-        _, best, look = trained(train, valid, hidden, rate, decay, seed=0)
+        _, best, look = trained(train, valid, hidden, updates, rate, decay, seed=0)
         tries.append({"rate": rate, "decay": decay, "validation": best, "look": look})
         print(tries[-1], flush=True)
     chosen = max(tries, key=lambda each: each["validation"])
     runs = []
     for seed in range(1, arguments.seeds + 1):
-        rbm, best, look = trained(train, valid, hidden, chosen["rate"], chosen["decay"], seed=seed)
+        setting = chosen["rate"], chosen["decay"]
+        rbm, best, look = trained(train, valid, hidden, updates, *setting, seed=seed)
         runs.append({"seed": seed, "look": look, "live_validation": best})
         runs[-1] |= measured(rbm, train, test, seed)
         print(runs[-1], flush=True)
@@ -121,7 +123,7 @@ def main():
         "name": name,
         "hidden": hidden,
         "examples": [len(train), len(valid), len(test)],
-        "updates": UPDATES,
+        "updates": updates,
         "looks": LOOKS,
         "tries": tries,
         "chosen": chosen,

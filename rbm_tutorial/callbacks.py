@@ -95,8 +95,8 @@ class WarnOfSaturation(keras.callbacks.Callback):
         self.warned = True
         warnings.warn(
             f"Of the {units} hidden units {stuck} are on for all examples, or off for all, and "
-            "carry nothing. Start from `rbm.adapt(x)`, follow the gradient with `centered=True`, "
-            "or lower the learning rate.",
+            "carry nothing. What helps: `rbm.adapt(x)` before `fit`, `centered=True`, a lower "
+            "learning rate, less weight decay.",
             stacklevel=2,
         )
 
