@@ -13,7 +13,7 @@ CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take lo
 EXECUTE := $(BIN)/python tools/execute.py
 export CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 EPUBCHECK := /usr/share/java/epubcheck.jar
-BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going -q
+BUILD := rm -rf _build/html && $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # TensorFlow's C++ code logs these lines whatever that level.
 WITHOUT_LOGS := 2> >(grep --line-buffered -v -e absl::InitializeLog -e cudart_stub >&2)
