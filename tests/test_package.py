@@ -1,6 +1,8 @@
 """What the repository promises around the code: imports, metadata, the README."""
 
 import ast
+import importlib
+import inspect
 import os
 import re
 import shutil
@@ -262,3 +264,28 @@ def test_every_test_that_the_appendix_names_exists():
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
     assert len(named) > 20
     assert named <= set(re.findall(r"def (test_\w+)", tests))
+
+
+def written_signatures():
+    """What the API page writes out: (module, name, names of arguments)."""
+    module, found = None, []
+    for line in (ROOT / "chapters" / "appendix_api.md").read_text(encoding="utf-8").splitlines():
+        if heading := re.match(r"\.\. automodule:: (\S+)", line):
+            module = heading[1]
+        if entry := re.match(r"\.\. autoclass:: (\w+)\((.+)\)$", line):
+            arguments = entry[2].replace("Bernoulli()", "Bernoulli").split(",")
+            names = [argument.split("=")[0].strip(" *") for argument in arguments]
+            found.append((module, entry[1], names))
+    return found
+
+
+@pytest.mark.parametrize("module, name, arguments", written_signatures())
+def test_signatures_on_the_api_page_are_those_of_the_code(module, name, arguments):
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+    assert [each for each in signature.parameters if each != "kwargs"] == [
+        each for each in arguments if each != "kwargs"
+    ]
+
+
+def test_signatures_are_found():
+    assert len(written_signatures()) > 10
