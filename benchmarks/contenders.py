@@ -293,14 +293,6 @@ def fit_1(setting, x):
     return fitted(setting, x, len(x), steps_per_execution=1, batch_size=setting.batch)
 
 
-def binary_image(example):
-    import tensorflow as tf
-
-    from rbm_tutorial import flatten_image
-
-    return tf.round(flatten_image(example, label=False))
-
-
 def fit_tfds(setting, x):
     """`fit` from the TFDS pipeline: cache, shuffle, batch, map. An epoch is all the digits.
 
@@ -319,14 +311,14 @@ def fit_tfds(setting, x):
 
 
 def train_rbm(setting, x):
-    """`train_rbm` from TFDS examples, as the source calls it. An epoch is all the digits."""
-    from rbm_tutorial import load_mnist
+    """`train_rbm` from TFDS examples, as the source calls it. An epoch is all the gray digits."""
+    from rbm_tutorial import flatten_image, load_mnist
     from rbm_tutorial import train_rbm as train
 
     rbm, digits = new_rbm(setting), load_mnist()[0]
 
     def epochs_of(epochs, note):
-        train(rbm, digits, binary_image, epochs, 0.0, setting.batch, callbacks=(note,))
+        train(rbm, digits, flatten_image, epochs, 0.0, setting.batch, callbacks=(note,))
 
     return Training(timed_fit(epochs_of), len(digits) / setting.batch, weights_of(rbm))
 

@@ -16,6 +16,8 @@ from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
 
+LARGEST_KEPT = 2**28  # bytes of images, as floats; TFDS keeps about as many
+
 
 class StopWhenSettled(keras.callbacks.Callback):
     """Stop when the epoch's reconstruction cost changes by no more than `tolerance` nats."""
@@ -50,9 +52,12 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
 
     check_ends("data", data)
     if is_dataset(data):
-        mapped = map_fn is flatten_image and not isinstance(data.element_spec, dict)
+        raw = isinstance(data.element_spec, dict)
+        mapped = map_fn is flatten_image and not raw
         images = data if mapped else data.map(map_fn, num_parallel_calls=tf.data.AUTOTUNE)
         images = images.map(_without_label)
+        if raw and map_fn is flatten_image and _fits(images):
+            images = images.cache()
     else:
         images = tf.data.Dataset.from_tensor_slices(real_array("data", data).astype("float32"))
     check_examples("data", int(images.cardinality()))
@@ -62,6 +67,11 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
 
 def _without_label(image, label=None):
     return image
+
+
+def _fits(images):
+    size = images.element_spec.shape.num_elements()
+    return size is not None and int(images.cardinality()) * size * 4 <= LARGEST_KEPT
 
 
 def train_rbm(
@@ -85,8 +95,9 @@ def train_rbm(
         rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used. As the source
             does, it starts from biases of 0 if it is built, else as in `ContrastiveDivergence`.
         data: a `tf.data.Dataset` of single examples, mapped by `map_fn`, unless they are flat
-            already; or an array (examples, visible) in [0, 1], which is used as it is. TFDS decodes
-            its images in each epoch; `data.cache()` decodes them once.
+            already; or an array (examples, visible) in [0, 1], which is used as it is. Examples of
+            TFDS that `map_fn` flattens are decoded once and kept, up to 256 MiB; any other map is
+            called in each epoch, since it may draw: `data.map(map_fn).cache()` calls it once.
         map_fn: makes of an example an image (visible,) in [0, 1]; of (image, label) the image is
             used.
         num_epochs, tolerance, batch_size: see above. The last batch of an epoch may be short.

@@ -157,3 +157,29 @@ def test_train_rbm_refuses_arguments_that_cannot_work(argument):
 def test_train_rbm_refuses_images_that_were_not_scaled():
     with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
         train_rbm(RBM(3), 255 * EXAMPLES, verbose=0)
+
+
+def readings(map_fn, images=6):
+    """How often examples are read in three epochs, and the weights that were learned."""
+    read = []
+
+    def examples():
+        for number in range(images):
+            read.append(number)
+            yield {"image": np.full((2, 2, 1), 40 * number, "uint8")}
+
+    spec = {"image": tf.TensorSpec((2, 2, 1), "uint8")}
+    data = tf.data.Dataset.from_generator(examples, output_signature=spec)
+    data = data.apply(tf.data.experimental.assert_cardinality(images))
+    rbm = RBM(3, seed=0)
+    rbm.build((None, 4))
+    train_rbm(rbm, data, map_fn, num_epochs=3, batch_size=2, tolerance=0.0, verbose=0)
+    return len(read), rbm
+
+
+def test_examples_are_decoded_once_unless_their_map_may_draw():
+    """What is kept is learned from in the same order."""
+    once, rbm = readings(flatten_image)
+    each_epoch, other = readings(lambda example: flatten_image(example))
+    assert (once, each_epoch) == (6, 18)
+    assert_equal_weights(rbm, other)
