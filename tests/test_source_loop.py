@@ -180,5 +180,5 @@ def test_examples_are_decoded_once_unless_their_map_may_draw():
     """What is kept is learned from in the same order."""
     once, rbm = readings(flatten_image)
     each_epoch, other = readings(lambda example: flatten_image(example))
-    assert (once, each_epoch) == (6, 18)
+    assert once == 6 and each_epoch >= 3 * 6
     assert_equal_weights(rbm, other)
