@@ -35,7 +35,7 @@ KINDS = {  # arguments of the model, name of the optimizer
     "Adam": ({}, "Adam"),
     "live": ({"likelihood_chains": 10}, "SGD"),
 }
-EPOCHS = 6
+EPOCHS = 40  # long beside compilation, so that kills come at all stages
 
 
 def train(kind, folder, result, eagerly, seed):
