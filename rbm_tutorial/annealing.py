@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import compiled, double_precision, uniform_stream
-from rbm_tutorial.checks import check_count, check_machine, check_seed, real_array, real_tensor
+from rbm_tutorial.checks import check_count, check_machine, fixed_seed, real_array, real_tensor
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import (
     independent_units,
@@ -78,7 +78,7 @@ def ais_log_partition(
 
 def _forward(rbm, num_chains, num_betas, base_rate, seed, betas):
     """Chains of annealed importance sampling: → a₀, where they end, and their log-weights."""
-    seed = _checked_seed(seed)
+    seed = fixed_seed("seed", seed)
     check_count("num_chains", num_chains, least=2)
     betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     start = independent_units(rbm, num_chains, base, uniform_stream(np.array([seed, 0])))
@@ -111,7 +111,7 @@ def reverse_ais_log_partition(
     Source: Burda, Grosse & Salakhutdinov (2015).
     """
     check_machine(rbm, "reverse_ais_log_partition")
-    seed = _checked_seed(seed)
+    seed = fixed_seed("seed", seed)
     betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     start = ops.cast(rbm.checked_visible(samples, "samples"), "float32")
     check_count("number of chains in `samples`", start.shape[0], least=2)
@@ -135,11 +135,6 @@ def salakhutdinov_murray_betas() -> np.ndarray:
             np.linspace(0.9, 1, 10_000),
         ]
     )
-
-
-def _checked_seed(seed):
-    check_seed("seed", -1 if seed is None else seed)  # an estimate is always repeatable
-    return int(seed)
 
 
 def checked_betas(num_betas, betas=None) -> np.ndarray:
@@ -303,7 +298,7 @@ def conservative_log_likelihood(
     Source: Burda, Grosse & Salakhutdinov (2015).
     """
     check_machine(rbm, "conservative_log_likelihood")
-    seed = _checked_seed(seed)
+    seed = fixed_seed("seed", seed)
     betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     x = ops.cast(rbm.checked_visible(x, "x"), "float32")
     rbm.visible_units.check_states("x", x)

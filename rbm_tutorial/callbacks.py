@@ -13,7 +13,7 @@ from rbm_tutorial.checks import (
     check_count,
     check_examples,
     check_matrix,
-    check_seed,
+    fixed_seed,
     real_array,
 )
 from rbm_tutorial.live_likelihood import Followed, error_squared, log_partition, step_along
@@ -80,7 +80,11 @@ class WarnOfSaturation(keras.callbacks.Callback):
 
     def __init__(self, examples):
         super().__init__()
-        self.examples = examples[:100] if isinstance(examples, np.ndarray) else None
+        self.examples = None
+        if isinstance(examples, np.ndarray):
+            first = examples[:100]
+            whole = first[~np.isnan(first).any(axis=1)]  # others learn from rows with gaps
+            self.examples = whole if len(whole) else None
 
     def on_train_begin(self, logs=None):
         self.warned = False
@@ -149,7 +153,7 @@ class LikelihoodPath(keras.callbacks.Callback):
         Source: Burda, Grosse & Salakhutdinov (2015), for temperatures.
         """
         check_count("steps", steps)
-        check_seed("seed", seed)
+        seed = fixed_seed("seed", seed)
         live = self.model.live
         v = ops.cast(self.model.rbm.checked_visible(samples, "samples"), "float32")
         check_count("number of chains in `samples`", v.shape[0], least=2)

@@ -32,6 +32,12 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be a positive number. Received: {value!r}")
 
 
+def check_share(name: str, value: float) -> None:
+    """`value` is a number of at least 0 and below 1."""
+    if not 0 <= finite_number(name, value) < 1:
+        raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {value}")
+
+
 def check_not_negative(name: str, value: float) -> None:
     """`value` is a number of at least 0."""
     if not isinstance(value, numbers.Real) or not value >= 0:
@@ -61,9 +67,14 @@ def check_ends(name: str, data) -> None:
 def real_array(name: str, x) -> np.ndarray:
     """`x` as a NumPy array, once it is known to hold real numbers or booleans.
 
-    Raises: `ValueError` for text, dates, complex numbers, lists of unequal lengths and sparse
-    matrices.
+    Raises: `ValueError` for text, dates, complex numbers, lists of unequal lengths, sparse
+    matrices and what is hidden by a mask, which NumPy would show.
     """
+    if np.ma.is_masked(x):
+        raise ValueError(
+            f"`{name}` must have no masked elements: say what they are by `{name}.filled(value)`. "
+            f"Received {np.ma.count_masked(x)} of them."
+        )
     if hasattr(x, "toarray"):
         raise ValueError(
             f"`{name}` must be dense: pass `{name}.toarray()`, batch by batch if it is large. "
@@ -102,11 +113,16 @@ def real_tensor(name: str, x, dtype=None):
 
 def check_seed(name: str, seed) -> None:
     """`seed` is an integer from 0 to 2³² - 1, or `None`; booleans and generators are no seeds."""
-    if seed is None:
-        return
+    if seed is not None:
+        fixed_seed(name, seed)
+
+
+def fixed_seed(name: str, seed) -> int:
+    """`seed` as an int, once it is known to be one: what can always be repeated takes no `None`."""
     integer = isinstance(seed, numbers.Integral) and not isinstance(seed, (bool, np.bool_))
     if not integer or not 0 <= seed < 2**32:
         raise ValueError(f"`{name}` must be an integer from 0 to 2^32 - 1. Received: {seed!r}")
+    return int(seed)
 
 
 def check_matrix(name: str, x, width: int | None) -> None:

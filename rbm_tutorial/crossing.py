@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rbm_tutorial.annealing import PartitionEstimate
-from rbm_tutorial.checks import check_count, check_examples, check_matrix, real_array
+from rbm_tutorial.checks import check_count, check_examples, check_matrix, finite_array
+from rbm_tutorial.examples import one_for_each
 
 
 def estimates_of_chains(
@@ -24,10 +25,15 @@ def estimates_of_chains(
         forward: from `ais_log_partition`.
         reverse: from `reverse_ais_log_partition`, through the same temperatures and base rates.
 
-    Raises: `ValueError` for estimates that do not begin at one Z₀.
+    Raises: `ValueError` for what are no estimates, or do not begin at one Z₀.
     Source: Crooks, Entropy production fluctuation theorem and the nonequilibrium work relation for
     free energy differences (1999).
     """
+    for name, estimate in [("forward", forward), ("reverse", reverse)]:
+        if not isinstance(estimate, PartitionEstimate):
+            raise ValueError(
+                f"`{name}` must be a PartitionEstimate. Received: {type(estimate).__name__}"
+            )
     up, down = forward.log_weights, reverse.log_weights
     log_z0 = forward.log_z - _log_mean_exp(up), reverse.log_z + _log_mean_exp(down)
     if not math.isclose(*log_z0, rel_tol=1e-6, abs_tol=1e-3):
@@ -86,16 +92,13 @@ def nearest_labels(images, known, labels) -> np.ndarray:
     ‖x - y‖² = ‖x‖² - 2 x·y + ‖y‖², of which the first term does not matter. Of equals the first
     counts. `images` are (batch, units), `known` (examples, units), `labels` (examples,).
 
-    Raises: `ValueError` for other shapes, and no known image.
+    Raises: `ValueError` for other shapes, NaN, and no known image.
     """
-    images, known, labels = (
-        real_array(name, x)
-        for name, x in [("images", images), ("known", known), ("labels", labels)]
-    )
+    images, known = finite_array("images", images), finite_array("known", known)
     check_matrix("images", images, None)
     check_matrix("known", known, images.shape[1])
     check_examples("known", len(known))
-    check_count("number of `labels`", len(labels), least=len(known))
+    labels = one_for_each("labels", labels, known)
     if images.dtype.kind + known.dtype.kind != "ff":  # bytes would overflow
         images, known = images.astype("float64"), known.astype("float64")
     squares = np.sum(known**2, axis=1) - 2 * images @ known.T
@@ -126,12 +129,15 @@ def class_shares(labels, number_classes: int, log_weights=None) -> ClassShares:
     """
     check_count("number_classes", number_classes, least=2)
     labels = np.asarray(labels)
+    check_examples("labels", labels.size)
     if labels.ndim != 1 or not np.isin(labels, np.arange(number_classes)).all():
         raise ValueError(
             f"`labels` must be integers from 0 to {number_classes - 1}, (draws,). "
             f"Received: shape {labels.shape}, {np.unique(labels)[:20]}"
         )
-    log_w = np.zeros(len(labels)) if log_weights is None else np.asarray(log_weights, "float64")
+    log_w = (
+        np.zeros(len(labels)) if log_weights is None else finite_array("log_weights", log_weights)
+    )
     if log_w.shape != labels.shape:
         raise ValueError(
             f"`log_weights` must have the shape of `labels`, {labels.shape}. "

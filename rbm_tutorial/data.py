@@ -17,7 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rbm_tutorial.checks import check_count, check_ends, check_examples, check_seed, real_array
+from rbm_tutorial.checks import (
+    check_count,
+    check_ends,
+    check_examples,
+    check_flag,
+    check_seed,
+    real_array,
+)
 from rbm_tutorial.files import brief, named
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.prepared import import_tfds, read_prepared, write_prepared
@@ -82,6 +89,7 @@ def flatten_image(example, label: bool = True):
     """
     import tensorflow as tf
 
+    check_flag("label", label)
     wanted = {"image", "label"} if label else {"image"}
     if not isinstance(example, dict) or not wanted <= example.keys():
         raise ValueError(
@@ -90,6 +98,8 @@ def flatten_image(example, label: bool = True):
         )
     image = example["image"]
     image = image if tf.is_tensor(image) else tf.convert_to_tensor(real_array("image", image))
+    if not (image.dtype.is_integer or image.dtype.is_floating or image.dtype.is_bool):
+        raise ValueError(f"The image of `example` must hold real numbers. Received: {image.dtype}")
     if image.shape.rank not in (3, 4):
         raise ValueError(
             "The image of `example` must have shape (height, width, channels), or (batch, height, "
@@ -105,7 +115,8 @@ def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
     """All TFDS examples of a data set as arrays: (examples, 784) float32 in [0, 1] and labels.
 
     The data set may be batched, and mapped by `flatten_image` already.
-    Raises: `ValueError` for empty or infinite data sets, and elements without labels.
+    Raises: `ValueError` for empty or infinite data sets, elements without labels, and flat images
+    that are bytes.
     """
     if not is_dataset(dataset):
         raise ValueError(
@@ -116,17 +127,22 @@ def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(spec, dict) and spec.keys() >= {"image", "label"}:
         dataset = dataset.map(flatten_image)
     pair = dataset.element_spec
-    pairs = isinstance(pair, tuple) and len(pair) == 2
-    if not pairs or pair[0].shape.rank != 1 + pair[1].shape.rank:
+    ranks = [getattr(getattr(part, "shape", None), "rank", None) for part in pair]
+    if not isinstance(pair, tuple) or ranks not in ([1, 0], [2, 1]):
         raise ValueError(
             "`dataset` must hold examples with a label, or pairs of flat images and labels. "
             f"Received elements: {spec}"
         )
-    dataset = dataset if pair[1].shape.rank else dataset.batch(1000)
+    dataset = dataset.batch(1000) if ranks == [1, 0] else dataset
     batches = [(image.numpy(), label.numpy()) for image, label in dataset]
     check_examples("dataset", sum(len(labels) for _, labels in batches))
-    images, labels = zip(*batches)
-    return np.concatenate(images), np.concatenate(labels)
+    images, labels = (np.concatenate(part) for part in zip(*batches))
+    if images.dtype.kind in "iu" and images.max() > 1:
+        raise ValueError(
+            "`dataset` must hold images in [0, 1]: flatten them by `flatten_image`. "
+            f"Received integers up to {images.max()}"
+        )
+    return images.astype("float32"), labels
 
 
 def binarize(x, seed: int | None = None, threshold: float | None = None) -> np.ndarray:

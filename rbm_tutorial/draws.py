@@ -8,20 +8,34 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import compiled_once
-from rbm_tutorial.checks import check_count, check_machine, check_matrix, real_array
-from rbm_tutorial.sampling import clamped_step, independent_units
+from rbm_tutorial.checks import (
+    check_count,
+    check_machine,
+    check_matrix,
+    check_positive,
+    real_array,
+)
+from rbm_tutorial.sampling import checked_known, clamped_step, independent_units
 
 
 def potential_scale_reduction(values) -> np.ndarray:
     """R̂ of the same quantity along chains, (steps, chains, …) → (…): near 1 where they agree.
 
     The root of TFP's ratio of the variance of all chains together to that within them. Each chain
-    counts as two, its halves. NaN where nothing ever moved. Draws nothing.
+    counts as two, its halves, so that 4 steps are needed. NaN where nothing ever moved. Draws
+    nothing.
 
+    Raises: `ValueError` for another rank, and fewer steps.
     Source: Gelman & Rubin (1992); Vats & Knudson (2021).
     """
     import tensorflow_probability.substrates.numpy as tfp
 
+    values = real_array("values", values)
+    if values.ndim < 2 or len(values) < 4:
+        raise ValueError(
+            "`values` must have shape (steps, chains, …), of 4 or more steps. "
+            f"Received: {values.shape}"
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = tfp.mcmc.potential_scale_reduction(np.float32(values), split_chains=True)
         return np.sqrt(ratio)
@@ -67,14 +81,17 @@ def sample(
         most_steps: beyond which no run goes; if R̂ is still above `tolerance`, there is a warning.
         tolerance: on R̂.
 
-    Raises: `ValueError` for an untied layer or top, counts below 1, states that cannot be, one of
-    `v` and `known` alone, and a group of units of which one is on that is known in part.
+    Raises: `ValueError` for an untied layer or top, no draws, fewer than 4 `steps` or `most_steps`
+    below them, states that cannot be, one of `v` and `known` alone, and a group of units of which
+    one is on that is known in part.
     Source: R̂ as `potential_scale_reduction`.
     """
     rbm = getattr(model, "top", model)
     check_machine(rbm, "sample")
-    for name, count in [("number", number), ("steps", steps), ("most_steps", most_steps)]:
-        check_count(name, count)
+    check_count("number", number)
+    check_count("steps", steps, least=4)  # R̂ needs four
+    check_count("most_steps", most_steps, least=steps)
+    check_positive("tolerance", tolerance)
     start, known, shape = _clamped_start(rbm, number, v, known)
 
     def step_and_look(v, known):
@@ -114,7 +131,7 @@ def _clamped_start(rbm, number, v, known):
         return v, np.zeros(v.shape, bool), (number,)
     v, shape = np.atleast_2d(real_array("v", v)), np.shape(v)[:-1]
     check_matrix("v", v, rbm.number_visible_units)
-    known = np.broadcast_to(np.asarray(known, bool), v.shape)
+    known = checked_known(known, v.shape)
     known_sites(rbm.visible_units, known)
     v, known = (np.tile(x, (number, 1)) for x in (v, known))
     free = np.asarray(independent_units(rbm, len(v)))

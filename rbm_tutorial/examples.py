@@ -11,13 +11,11 @@ import keras
 import numpy as np
 
 from rbm_tutorial.backend import checked_range
-from rbm_tutorial.checks import check_count, check_examples, real_array
+from rbm_tutorial.checks import check_count, check_examples, check_share, real_array
 from rbm_tutorial.pipelines import is_dataset
 
 LARGEST = float(np.finfo("float32").max)
-COUNTS = (
-    "epochs",
-    "initial_epoch",
+COUNTS = (  # beside the epochs; of these `None` is none
     "batch_size",
     "steps_per_epoch",
     "validation_steps",
@@ -41,7 +39,11 @@ def images(x, labeled: bool = False):
     if is_dataset(x):
         return batches_of_images(x, labeled)
     if is_stream(x):
-        return x
+        if isinstance(x, keras.utils.PyDataset) and x.num_batches == 0:
+            check_examples("x", 0)
+        # Of all iterators Keras takes generators alone.
+        plain = hasattr(x, "__next__") and not isinstance(x, GeneratorType)
+        return (batch for batch in x) if plain else x
     x = real_array("x", x)
     check_examples("x", len(x) if x.ndim else 0)
     return x.astype("float32") if x.dtype == bool else x
@@ -53,19 +55,27 @@ def check_batch(x):
         raise ValueError(f"`x` must be one batch, (batch, visible). Received: {type(x).__name__}")
 
 
+def check_own(given) -> None:
+    """What a model brings along is not given to `compile`."""
+    for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+        if given.get(name):
+            raise ValueError(
+                f"`{name}` must be left out: the model has its own. Received: {given[name]!r}"
+            )
+
+
 def check_loop(given) -> None:
     """The arguments by which `fit` counts and calls back, before anything is built.
 
     Raises: `ValueError` that names the one that is no count, or no callback.
     """
+    for name in ("epochs", "initial_epoch"):
+        check_count(name, given.get(name, 0), least=0)
     for name in COUNTS:
         if given.get(name) is not None:
-            check_count(name, given[name], least=int(name not in ("epochs", "initial_epoch")))
-    if not 0 <= (given.get("validation_split") or 0) < 1:
-        raise ValueError(
-            "`validation_split` must be at least 0 and below 1. "
-            f"Received: {given['validation_split']}"
-        )
+            check_count(name, given[name])
+    if given.get("validation_split") is not None:
+        check_share("validation_split", given["validation_split"])
     for callback in keras.tree.flatten(given.get("callbacks") or []):
         if not isinstance(callback, (keras.callbacks.Callback, keras.callbacks.CallbackList)):
             raise ValueError(f"`callbacks` must be callbacks of Keras. Received: {callback!r}")

@@ -3,6 +3,7 @@
 The chapter on stacking derives when that raises a bound on the likelihood.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import keras
@@ -13,17 +14,18 @@ from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
+    check_flag,
     check_machine,
     check_matrix,
     check_tied,
     real_array,
 )
-from rbm_tutorial.examples import checked_weights, images, one_for_each
+from rbm_tutorial.examples import check_loop, checked_weights, images, one_for_each
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.recovery import Backup
-from rbm_tutorial.stack import DeepBeliefNetwork, check_stack
+from rbm_tutorial.stack import DeepBeliefNetwork, checked_stack
 from rbm_tutorial.training import ContrastiveDivergence
 
 BACKUPS = (Backup, keras.callbacks.BackupAndRestore)
@@ -156,18 +158,21 @@ def train_stack(
     without a layer that sees them or the reverse.
     Source: Hinton, Osindero & Teh (2006), section 4.
     """
-    rbms = list(rbms)
-    check_stack(rbms)
+    rbms = checked_stack(rbms)
     for rbm in rbms:
         check_tied(rbm, "train_stack")
         rbm.hidden_units.check_number(rbm.number_hidden_units)
     if len({id(rbm) for rbm in rbms}) < len(rbms):
         raise ValueError("`rbms` must be different layers. Received one of them twice.")
-    if not callable(callbacks) and any(isinstance(c, BACKUPS) for c in as_list(callbacks)):
+    for_each = callable(callbacks) and not isinstance(callbacks, type)
+    if not for_each and any(isinstance(c, BACKUPS) for c in as_list(callbacks)):
         raise ValueError(
             "`callbacks` with a backup must be a function that makes of a layer the callbacks for "
             "it, each backup in a folder of its own. Received one backup for all layers."
         )
+    check_fit({**fit, "callbacks": None if for_each else callbacks})
+    optimizers = [optimizer_for(rbm, optimizer) for rbm in rbms]
+    check_flag("centered", centered)
     check_count("batch_size", batch_size)
     check_count("persistent_chains", persistent_chains, least=0)
     x, labels, weights = checked_examples("x", (x, labels), rbms)
@@ -182,24 +187,36 @@ def train_stack(
             fork_stream(rbm.seed_generator, depth)  # else equal seeds start from equal weights
             rbm.adapt(states.states)
         model = ContrastiveDivergence(rbm, persistent_chains, centered)
-        model.compile(optimizer_for(rbm, optimizer))
+        model.compile(optimizers[depth])
         model.build((None, rbm.number_visible_units))
         if validation_data is not None:
             rng = np.random.default_rng([states.seed, depth, VALIDATION])
             above = drawn_above(x_val, lower, labels_val if top else None, rng)
             fit["validation_data"] = above, None, weights_val
-        given = as_list(callbacks(rbm) if callable(callbacks) else callbacks)
+        given = as_list(callbacks(rbm) if for_each else callbacks)
         model.fit(states, shuffle=False, callbacks=[*given, StartEpoch(states)], **fit)
     return DeepBeliefNetwork(rbms)
 
 
 def optimizer_for(rbm, optimizer):
     """A new optimizer: a copy of `optimizer`, one of that name, or what it makes of the layer."""
-    if callable(optimizer):
-        return optimizer(rbm)
+    if isinstance(optimizer, type):
+        raise ValueError(f"`optimizer` must be made: call it. Received: the class {optimizer}")
     if isinstance(optimizer, keras.optimizers.Optimizer):
         return type(optimizer).from_config(optimizer.get_config())
-    return keras.optimizers.get(optimizer)
+    return keras.optimizers.get(optimizer(rbm) if callable(optimizer) else optimizer)
+
+
+def check_fit(given):
+    """Raise a `ValueError` for what `fit` does not take, or not with states that are drawn."""
+    known = inspect.signature(keras.Model.fit).parameters.keys()
+    known = known - {"self", "y", "sample_weight", "class_weight", "validation_split"}
+    for name, value in given.items():
+        if value is not None and name not in known:
+            raise ValueError(
+                f"`{name}` must be left out: `fit` takes {sorted(known)} here. Received: {value!r}"
+            )
+    check_loop(given)
 
 
 def as_list(callbacks):

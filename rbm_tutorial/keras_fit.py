@@ -16,6 +16,7 @@ from rbm_tutorial.examples import (
     check_batch,
     check_devices_divide,
     check_loop,
+    check_own,
     checked_weights,
     examples,
     images,
@@ -62,21 +63,20 @@ class FastFit(keras.Model):
         self.traced_with = self.learning = None
         self.block_function, self.shortened = None, {}
 
-    def compile(self, optimizer=None, loss=None, *args, steps_per_execution=None, **kwargs):
+    def compile(self, optimizer=None, loss=None, *, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default many updates run between two returns to Python.
 
         `steps_per_execution` is their number, on TensorFlow 16, on JAX 64: callbacks of batches are
         called once in so many. Under a `tf.distribute` strategy, where Keras 3.15 cannot do it, the
         default is 1. Without an optimizer the model chooses.
-        Raises: `ValueError` for a loss, since the model has its own.
+        Raises: `ValueError` for a loss and metrics, since the model has its own.
         """
-        if loss is not None:
-            raise ValueError(f"`loss` must be left out: the model has its own. Received: {loss!r}")
+        check_own({"loss": loss, **kwargs})
         if steps_per_execution is None:
             steps_per_execution = 1 if self.distributed else UPDATES_AN_EXECUTION
         check_count("steps_per_execution", steps_per_execution)
         optimizer = self.default_optimizer() if optimizer is None else optimizer
-        super().compile(optimizer, None, *args, steps_per_execution=steps_per_execution, **kwargs)
+        super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
         self.forget_compiled()
         self.learning = None
 

@@ -12,7 +12,14 @@ from keras import ops
 
 from rbm_tutorial.annealing import annealed_chains, base_biases, checked_betas
 from rbm_tutorial.backend import uniform_stream
-from rbm_tutorial.checks import check_count, check_machine, check_matrix, check_seed, real_array
+from rbm_tutorial.checks import (
+    check_count,
+    check_machine,
+    check_matrix,
+    finite_number,
+    fixed_seed,
+    real_array,
+)
 from rbm_tutorial.draws import known_sites
 from rbm_tutorial.sampling import clamped_step, independent_units
 from rbm_tutorial.training import ContrastiveDivergence
@@ -70,7 +77,7 @@ def marginal_log_likelihood(
     which one is on that are missing in part.
     """
     check_machine(rbm, "marginal_log_likelihood")
-    check_seed("seed", seed)
+    seed, log_z = fixed_seed("seed", seed), finite_number("log_z", log_z)
     check_count("num_chains", num_chains, least=2)
     betas, base = checked_betas(num_betas, betas), base_biases(rbm, base_rate)
     x = real_array("x", x).astype("float32")

@@ -15,6 +15,7 @@ from rbm_tutorial.checks import (
     check_count,
     check_examples,
     check_machine,
+    check_matrix,
     finite_array,
     real_array,
 )
@@ -117,10 +118,7 @@ def reconstructions(
             "`originals` and `reconstructed` must have one shape. "
             f"Received: {originals.shape} and {reconstructed.shape}"
         )
-    if originals.ndim != 2:
-        raise ValueError(
-            f"`originals` must have shape (count, pixels). Received: {originals.shape}"
-        )
+    check_matrix("originals", originals, None)
     rows = np.stack([originals, reconstructed])
     return _labeled_rows(rows, ["data", "reconstruction"], image_shape, ax)
 
@@ -171,6 +169,7 @@ def training_curves(
 
     Raises: `ValueError` for another history, and for a metric that it does not hold.
     """
+    first = (getattr(history, "epoch", None) or [0])[0]  # of a run that was resumed
     history = getattr(history, "history", history)
     if not isinstance(history, Mapping):
         raise ValueError(
@@ -182,11 +181,16 @@ def training_curves(
     if not keys:
         raise ValueError(f"`metric` must be one of {sorted(history)}. Received: {metric!r}")
     curves = {key: real_array("history", history[key]).ravel() for key in keys}
-    check_examples("history", min(len(values) for values in curves.values()))
+    lengths = {key: len(values) for key, values in curves.items()}
+    check_examples("history", min(lengths.values()))
+    if len({*lengths.values()}) > 1:
+        raise ValueError(
+            f"`history` must hold both for each epoch: leave `validation_freq`. Received: {lengths}"
+        )
     ax = _axes(ax)
     for key, label, style in [(metric, "training", "-"), (f"val_{metric}", "validation", "--")]:
         if key in curves:
-            ax.plot(np.arange(1, len(curves[key]) + 1), curves[key], style, label=label)
+            ax.plot(first + np.arange(1, len(curves[key]) + 1), curves[key], style, label=label)
     ax.set_xlabel("epochs")
     ax.set_ylabel(f"{metric.replace('_', ' ')} (nats)")
     if f"val_{metric}" in history:
@@ -208,7 +212,7 @@ def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
         )
     v, h = layer_states(rbm.visible_units, visible), layer_states(rbm.hidden_units, hidden)
     pairs_v, pairs_h = np.repeat(v, len(h), axis=0), np.tile(h, (len(v), 1))
-    energies = np.asarray(rbm.energy(pairs_v, pairs_h)).reshape(len(v), len(h))
+    energies = finite_array("energy", rbm.energy(pairs_v, pairs_h)).reshape(len(v), len(h))
     ax = _axes(ax, height=max(3.0, 0.3 * len(v)))
     image = ax.imshow(energies, cmap="cividis", aspect="auto")
     ax.set_xticks(range(len(h)), [_bits(state) for state in h], rotation=90)
@@ -245,7 +249,7 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
     check_built(rbm, "hidden_activations")
     x = rbm.checked_visible(x, "x")
     check_examples("x", len(x))
-    p = np.asarray(rbm.forward(x))
+    p = finite_array("forward(x)", rbm.forward(x))
     ax = _axes(ax)
     real = rbm.hidden_units.unbounded
     scale = {} if real else {"vmin": 0, "vmax": 1}
@@ -267,6 +271,8 @@ def _gray(name, x):
 
 
 def _axes(ax, width=5.4, height=3.0):
+    if not isinstance(ax, Axes | None):
+        raise ValueError(f"`ax` must be matplotlib `Axes`. Received: {type(ax).__name__}")
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 

@@ -146,6 +146,17 @@ def run_chains(rbm, v, steps: int, step=None, observe=None):
     return v if observe is None else (v, np.stack(seen))
 
 
+def checked_known(known, shape: tuple[int, int]) -> np.ndarray:
+    """`known` as booleans of this shape, once it is known to hold 0 and 1, for one row or each."""
+    known = real_array("known", known)
+    check_binary("known", known)
+    if known.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"`known` must have shape {shape}, or {shape[1:]} for all rows. Received: {known.shape}"
+        )
+    return np.broadcast_to(known.astype(bool), shape)
+
+
 def inpaint(rbm, v, known, steps: int):
     """Draw the unknown units given the known ones: Gibbs chains in which those stay as they are.
 
@@ -160,14 +171,8 @@ def inpaint(rbm, v, known, steps: int):
     """
     check_built(rbm, "inpaint")
     check_count("steps", steps)
-    v, known = rbm.checked_visible(v), real_array("known", known)
-    check_binary("known", known)
-    if known.shape not in (tuple(v.shape), tuple(v.shape[1:])):
-        raise ValueError(
-            f"`known` must have shape {tuple(v.shape)}, or {tuple(v.shape[1:])} for all chains. "
-            f"Received: {known.shape}"
-        )
-    one_step, known = _compiled(rbm, clamped_step), ops.convert_to_tensor(known, "bool")
+    v = rbm.checked_visible(v)
+    one_step, known = _compiled(rbm, clamped_step), checked_known(known, tuple(v.shape))
     for _ in range(steps):
         v = one_step(v, known)
     return v

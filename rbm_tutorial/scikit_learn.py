@@ -8,13 +8,13 @@ learns without labels there is none.
 import keras
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from rbm_tutorial.checks import (
     check_count,
-    check_not_negative,
     check_positive,
     check_seed,
+    check_share,
     real_array,
 )
 from rbm_tutorial.rbm import RBM
@@ -131,13 +131,17 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """X as an array of such values as the RBM takes; if `new`, to be learned from."""
         if new:
             self._check_settings()
-        given, X = X, validate_data(self, X, dtype="numeric", reset=new)
-        given = np.asarray(given)
+        values, given = (
+            check_array(X, dtype="numeric", estimator=self, input_name="X"),
+            np.asarray(X),
+        )
         if given.dtype == "object" and any(isinstance(x, (str, bytes)) for x in given.flat):
             raise ValueError(
                 "`X` must hold real numbers. Received text, of which numbers were made."
             )
-        return np.asarray(Bernoulli().checked(real_array("X", X).astype("float32"), "X"))
+        values = np.asarray(Bernoulli().checked(real_array("X", values).astype("float32"), "X"))
+        validate_data(self, X, skip_check_array=True, reset=new)  # last, for it may set the width
+        return values
 
     def _check_settings(self):
         check_count("n_components", self.n_components)
@@ -145,7 +149,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_count("n_iter", self.n_iter, least=0)
         check_count("persistent_chains", self.persistent_chains, least=0)
         check_positive("learning_rate", self.learning_rate)
-        check_not_negative("momentum", self.momentum)
+        check_share("momentum", self.momentum)
         check_seed("random_state", self.random_state)
 
     def _start(self, X):
@@ -176,4 +180,4 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     @property
     def _n_features_out(self):  # for `get_feature_names_out`
-        return self.n_components
+        return self.rbm_.number_hidden_units

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import fork_stream
-from rbm_tutorial.checks import check_count, check_tied, finite_number
+from rbm_tutorial.checks import check_count, check_share, check_tied, finite_number
 from rbm_tutorial.examples import images
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.rbm import RBM
@@ -46,8 +46,7 @@ class DeepBeliefNetwork(keras.Model):
     """
 
     def __init__(self, rbms: Sequence[RBM], **kwargs):
-        rbms = list(rbms) if np.iterable(rbms) else [rbms]
-        check_stack(rbms)
+        rbms = checked_stack(rbms)
         _build_in_turn(rbms)
         super().__init__(**kwargs)
         self.lower = [rbm.untie() if rbm.tied else rbm for rbm in rbms[:-1]]
@@ -148,8 +147,7 @@ class DeepBeliefNetwork(keras.Model):
         """
         check_count("number_classes", number_classes)
         for name, rate in [("dropout", dropout), ("input_dropout", input_dropout)]:
-            if not 0 <= finite_number(name, rate) < 1:
-                raise ValueError(f"`{name}` must be at least 0 and below 1. Received: {rate}")
+            check_share(name, rate)
         rbms = self.lower if self.number_classes else [*self.lower, self.top]
         if any(rbm.hidden_units != Bernoulli() for rbm in rbms):
             raise ValueError(
@@ -178,12 +176,14 @@ class DeepBeliefNetwork(keras.Model):
         return cls(**with_objects(config, "rbms"))
 
 
-def check_stack(rbms: Sequence[RBM]) -> None:
-    """Raise a `ValueError` unless these are the layers of a network, from bottom to top.
+def checked_stack(rbms: Sequence[RBM]) -> list[RBM]:
+    """The layers of a network as a list, from bottom to top, once they are known to be that.
 
-    At least two, of which only the last may see labels and has to be tied, and each of which has as
-    many visible units as the one below has hidden units, of the same type; the first knows them.
+    Raises: `ValueError` unless they are at least two, of which only the last may see labels and has
+    to be tied, and each of which has as many visible units as the one below has hidden units, of
+    the same type; the first knows them.
     """
+    rbms = list(rbms) if np.iterable(rbms) else [rbms]
     if len(rbms) < 2 or not all(isinstance(rbm, RBM) for rbm in rbms):
         raise ValueError(
             "`rbms` must be at least two RBMs, from bottom to top. "
@@ -205,6 +205,7 @@ def check_stack(rbms: Sequence[RBM]) -> None:
                 "The visible units of each of `rbms` must be of the type of hidden units below it. "
                 f"Received: {visible} above {below.hidden_units}"
             )
+    return rbms
 
 
 def _build_in_turn(rbms):

@@ -45,6 +45,7 @@ WRONG = {  # a kind of input, and what the message must say beside `x` and what 
     "one image": (EXAMPLES[0], "shape"),
     "images that are not flat": (EXAMPLES[:, None], "shape"),
     "another width": (EXAMPLES[:, :3], "shape"),
+    "masked": (np.ma.masked_array(EXAMPLES, EXAMPLES == 1), "filled"),
     "NaN": (with_one(np.nan), "must lie in"),
     "infinity": (with_one(np.inf), "must lie in"),
     "bytes": (255 * EXAMPLES.astype("uint8"), "must lie in"),

@@ -235,7 +235,11 @@ def test_the_gap_is_refused_before_anything_is_trained():
 def test_as_arrays_refuses_what_has_no_end_or_no_labels():
     digits = data.load_mnist()[1]
     alone = digits.take(2).map(lambda example: data.flatten_image(example, label=False))
-    for bad in (digits.repeat(), alone, np.zeros((2, 784))):
+    pairs = tf.data.Dataset.from_tensor_slices
+    flat_bytes = pairs((np.full((2, 4), 255, "uint8"), [0, 1]))
+    nested = pairs(({"image": EXAMPLES}, EXAMPLES[:, 0]))
+    unknown = tf.data.Dataset.from_generator(lambda: iter(()), output_types=("float32", "int64"))
+    for bad in (digits.repeat(), alone, np.zeros((2, 784)), flat_bytes, nested, unknown):
         with pytest.raises(ValueError, match=r"`dataset` must .*Received"):
             data.as_arrays(bad)
 
@@ -244,6 +248,11 @@ def test_as_arrays_refuses_what_has_no_end_or_no_labels():
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(ValueError, match=r"`?image`? .*must .*Received"):
         data.flatten_image({"image": image, "label": 1})
+    for text in (tf.constant([[["a"]]]), tf.constant([[[1j]]])):
+        with pytest.raises(ValueError, match=r"image of `example` must .*Received"):
+            data.flatten_image({"image": text, "label": 1})
+    with pytest.raises(ValueError, match=r"`label` must be True or False. Received: 'no'"):
+        data.flatten_image({"image": np.zeros((2, 2, 1)), "label": 1}, label="no")
     for bad in (np.zeros(784), {"image": np.zeros((28, 28, 1))}, {"label": 1}):
         with pytest.raises(ValueError, match=r"`example` must .*Received"):
             data.flatten_image(bad)

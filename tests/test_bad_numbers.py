@@ -9,6 +9,7 @@ from rbm_tutorial import data, plots
 from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition
 from rbm_tutorial.exact import conditional_tables, layer_states
 from rbm_tutorial.likelihood import chain_diagnostics, log_likelihood, pseudo_log_likelihood
+from rbm_tutorial.missing import marginal_log_likelihood
 from rbm_tutorial.sampling import denoise, inpaint, run_chains
 from rbm_tutorial.stack import variational_bound
 
@@ -105,6 +106,7 @@ SEEDED = {
     "reverse_ais_log_partition(seed)": lambda seed: (
         reverse_ais_log_partition(RBM_4_3, V, 3, seed=seed).log_z
     ),
+    "marginal_log_likelihood(seed)": lambda seed: marginal_log_likelihood(RBM_4_3, V, 0, seed=seed),
     "pseudo_log_likelihood(seed)": lambda seed: pseudo_log_likelihood(RBM_4_3, V, seed),
 }
 
@@ -113,6 +115,13 @@ SEEDED = {
 @pytest.mark.parametrize("seed", [True, 1.5, -1, 2**32, "0", np.random.default_rng(0)], ids=str)
 def test_what_is_no_seed_is_refused(function, seed):
     assert_refused(function, SEEDED[function], seed)
+
+
+@pytest.mark.parametrize(
+    "function", [name for name in SEEDED if "partition" in name or "marginal" in name]
+)
+def test_an_estimate_can_always_be_repeated(function):
+    assert_refused(function, SEEDED[function], None)
 
 
 @pytest.mark.parametrize("function", SEEDED.values(), ids=SEEDED)

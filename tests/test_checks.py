@@ -117,6 +117,7 @@ def test_real_numbers_become_an_array(x):
         (np.array(["2020-01-01"], "datetime64[D]"), "Received: ndarray of datetime64"),
         ([[1, 2], [3]], "Received: list of object"),
         (None, "Received: NoneType of object"),
+        (np.ma.masked_equal([0, 1, 1], 1), r"`x.filled\(value\)`. Received 2 of them"),
     ],
 )
 def test_what_are_no_real_numbers_is_refused(x, message):

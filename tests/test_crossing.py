@@ -107,6 +107,8 @@ def test_refuses_estimates_of_different_bases(rbm, exact):
     for pair in [(forward, other), (reverse, forward)]:
         with pytest.raises(ValueError, match="with one `base_rate`, in this order"):
             bennett_log_partition(*pair)
+    with pytest.raises(ValueError, match=r"`reverse` must be a PartitionEstimate\. Received: f"):
+        bennett_log_partition(forward, reverse.log_z)
 
 
 # ---------------------------------------------------------------- nearest images
@@ -129,8 +131,10 @@ def test_the_nearest_image_is_at_the_least_distance():
         (([1.0], V, [0]), "`images` must have shape"),
         ((V, V[:, 1:], [0]), r"`known` must have shape \(batch, 4\)"),
         ((V, V[:0], []), "`known` must hold at least one"),
-        ((V, V, [0]), "number of `labels`"),
+        ((V, V, [0]), "`labels`"),
         (([["a"] * 4], V, [0]), "`images` must be an array of real numbers"),
+        ((np.nan * V, V, range(4)), "`images` must be finite"),
+        ((V, V[:3], range(4)), "`labels` must hold one number for each example, 3"),
     ],
 )
 def test_what_cannot_be_compared_is_named(arguments, fault):
@@ -245,6 +249,8 @@ def test_shares_without_weights_are_counts():
         (([[0, 1]], 4), "`labels` must be integers"),
         (([0, 1], 1), "`number_classes`"),
         (([0, 1], 2, [0.0]), "`log_weights` must have the shape"),
+        (([0, 1], 2, [0.0, np.nan]), "`log_weights` must be finite"),
+        (([], 2), "`labels` must hold at least one"),
     ],
 )
 def test_refuses_labels_that_are_none(arguments, named):

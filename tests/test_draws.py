@@ -123,13 +123,21 @@ def test_scale_reduction_is_that_of_the_variances():
     expected = np.sqrt(7 / 6 * total / within - 49 / (6 * 50))
     assert potential_scale_reduction(x) == pytest.approx(expected, rel=1e-4)
     assert expected > 1.1
+    for wrong in (x[:3], x[:, 0]):
+        with pytest.raises(ValueError, match=r"`values` must have shape.*Received"):
+            potential_scale_reduction(wrong)
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         ({"number": 0}, "`number`.*Received: 0"),
-        ({"number": 2, "steps": 0}, "`steps`"),
+        ({"number": 2, "steps": 3}, "`steps`.*at least 4"),
+        ({"number": 2, "steps": 50, "most_steps": 10}, "`most_steps`.*at least 50"),
+        ({"number": 2, "tolerance": np.nan}, "`tolerance` must be a positive number"),
+        ({"number": 2, "v": [0] * 4, "known": [True, False]}, r"`known` must have shape \(1, 4\)"),
+        ({"number": 2, "v": [0] * 4, "known": [0.5, 0, 0, 1]}, "`known` must be binary"),
+        ({"number": 2, "v": [0] * 4, "known": ["no", "", "", ""]}, "`known` must be an array"),
         ({"number": 2, "v": [0, 0, 0, 0]}, "go together"),
         ({"number": 2, "known": [True] * 4}, "go together"),
         ({"number": 2, "v": [0, 0, 0], "known": [True] * 3}, r"`v` must have shape \(batch, 4\)"),

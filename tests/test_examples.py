@@ -3,6 +3,9 @@
 One table: every method × every kind of input that is wrong in one way or right in an unusual one.
 """
 
+import functools
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -125,6 +128,15 @@ def test_the_first_batch_is_learned_from_though_the_layer_was_built_by_it(make):
     assert_equal_weights(*models)
 
 
+@pytest.mark.parametrize("iterator", [iter, functools.partial(map, tuple), itertools.chain])
+def test_any_iterator_of_batches_is_taken(iterator):
+    """Keras takes generators alone."""
+    models = [trainer(machine()) for _ in range(2)]
+    models[0].fit(one_generator(EXAMPLES), verbose=0)
+    models[1].fit(iterator(list(one_generator(EXAMPLES))), verbose=0)
+    assert_equal_weights(*models)
+
+
 def test_evaluating_builds_but_does_not_learn():
     model = trainer(RBM(3, seed=0))
     model.evaluate(EXAMPLES, verbose=0)
@@ -208,3 +220,29 @@ def test_a_first_batch_that_is_wrong_does_not_build_the_layer():
     for each in (model, fresh):
         each.fit(batches_of(EXAMPLES), verbose=0)
     assert_equal_weights(model, fresh)
+
+
+class NoBatch(OneBatch):
+    def __len__(self):
+        return 0
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_a_data_set_shorter_than_a_batch_holds_no_example(rbm, method):
+    with pytest.raises(ValueError, match=r"`x` must hold at least one example. Received"):
+        call(trainer(rbm), method, NoBatch(EXAMPLES))
+
+
+def test_epochs_are_a_number(rbm):
+    with pytest.raises(
+        ValueError, match=r"`epochs` must be an integer of at least 0\. Received: N"
+    ):
+        trainer(rbm).fit(EXAMPLES, epochs=None)
+
+
+@pytest.mark.parametrize("name", ["loss", "loss_weights", "metrics", "weighted_metrics"])
+@pytest.mark.parametrize("make", [lambda: trainer(machine()), lambda: WakeSleep(labeled_network())])
+def test_a_model_has_a_loss_and_metrics_of_its_own(make, name):
+    """Those of Keras would be ignored, or fail on targets that there are not."""
+    with pytest.raises(ValueError, match=f"`{name}` must be left out: .* Received: 'mse'"):
+        make().compile(**{name: "mse"})

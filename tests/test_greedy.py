@@ -317,3 +317,33 @@ def test_refuses_what_it_could_not_train_before_anything_is_trained():
     ]:
         with pytest.raises(ValueError, match=named):
             train_stack(np.eye(4), rbms, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": None},
+        {"steps_per_epoch": 0},
+        {"epoch": 2},
+        {"sample_weight": np.ones(4)},
+        {"centered": "yes"},
+        {"optimizer": keras.optimizers.SGD},
+        {"callbacks": keras.callbacks.History},
+        {"callbacks": ["history"]},
+    ],
+    ids=str,
+)
+def test_arguments_of_fit_are_checked_before_anything_is_built(wrong):
+    rbms = two_layers()
+    with pytest.raises(ValueError, match=rf"`{next(iter(wrong))}` must .*Received"):
+        train_stack(X, rbms, **{"verbose": 0, **wrong})
+    assert not rbms[0].built
+
+
+def test_an_optimizer_that_keras_does_not_know_is_noticed_as_early():
+    rbms = two_layers()
+    with pytest.raises(ValueError, match="adamm"):
+        train_stack(X, rbms, optimizer="adamm", verbose=0)
+    assert not rbms[0].built
+    with pytest.raises(ValueError, match=r"`rbms` must be at least two RBMs.*Received: \['RBM'\]"):
+        train_stack(X, RBM(4), verbose=0)

@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from machines import machine
+from trained import EXAMPLES, trainer
 
 from rbm_tutorial import RBM, plots
 
@@ -172,3 +173,31 @@ def test_unknown_pixels_of_a_film_strip_stay_empty():
     assert not np.ma.getmaskarray(shown)[:2, 3:5].any()
     with pytest.raises(ValueError, match=r"`chain` must lie in \[0, 1\]"):
         plots.film_strip(2 * chain)
+
+
+def test_epochs_are_numbered_as_they_were_trained():
+    """A resumed run goes on counting; values of every other epoch cannot be placed."""
+    model = trainer(machine())
+    resumed = model.fit(EXAMPLES, epochs=4, initial_epoch=2, verbose=0)
+    line = plots.training_curves(resumed, "loss").lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), [3, 4])
+    sparse = {"loss": [4, 3, 2, 1], "val_loss": [3, 1]}
+    with pytest.raises(ValueError, match=r"`history` must hold both.*Received: {'loss': 4"):
+        plots.training_curves(sparse, "loss")
+
+
+def test_what_would_be_an_empty_figure_is_named():
+    lost = machine()
+    lost.hb.assign(np.full(3, np.nan))
+    for draw in (plots.energy_landscape, lambda rbm: plots.hidden_activations(rbm, EXAMPLES)):
+        with pytest.raises(ValueError, match=r"must be finite. Received NaN"):
+            draw(lost)
+
+
+@pytest.mark.parametrize(
+    "ax", ["ax", plt.Figure(), np.array([None])], ids=["text", "figure", "axes"]
+)
+def test_what_are_no_axes_is_refused(rbm, ax):
+    for draw in (plots.image_grid, plots.parameter_histogram):
+        with pytest.raises(ValueError, match=r"`ax` must be matplotlib `Axes`. Received: "):
+            draw(EXAMPLES if draw is plots.image_grid else rbm, ax=ax)

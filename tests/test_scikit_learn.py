@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from networks import untraced
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import BernoulliRBM
@@ -68,6 +69,7 @@ def test_refuses_values_outside_the_unit_interval_and_other_widths():
         ("n_iter", -3),
         ("learning_rate", -0.1),
         ("momentum", -1),
+        ("momentum", 1.5),
         ("n_components", 0),
         ("batch_size", 2.5),
         ("persistent_chains", -1),
@@ -164,6 +166,28 @@ def fitted():
 
 
 @eagerly
+@eagerly
+def test_a_fit_that_fails_leaves_what_was_fitted():
+    fitted = RBMTransformer(2, n_iter=1, random_state=0).fit(FEW)
+    expected = fitted.transform(FEW)
+    with pytest.raises(ValueError, match="must lie in"):
+        fitted.fit(3 * FEW[:, :4])
+    np.testing.assert_array_equal(fitted.transform(FEW), expected)
+    fresh = RBMTransformer(2, n_iter=1)
+    with pytest.raises(ValueError, match="must lie in"):
+        fresh.fit(3 * FEW)
+    with pytest.raises(NotFittedError):
+        fresh.transform(FEW)
+
+
+@eagerly
+def test_features_are_those_of_the_fitted_machine():
+    fitted = RBMTransformer(2, n_iter=1).fit(FEW).set_params(n_components=5)
+    assert list(fitted.get_feature_names_out()) == ["rbmtransformer0", "rbmtransformer1"]
+    with pytest.raises(NotFittedError):
+        RBMTransformer(2).get_feature_names_out()
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples", "gibbs"])
 @pytest.mark.parametrize("bad", [255 * IMAGES, IMAGES - 1, np.where(IMAGES > 0, np.nan, IMAGES)])
 def test_refuses_values_wherever_they_come(method, bad):
