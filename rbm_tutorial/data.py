@@ -126,9 +126,9 @@ def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
     spec = dataset.element_spec
     if isinstance(spec, dict) and spec.keys() >= {"image", "label"}:
         dataset = dataset.map(flatten_image)
-    pair = dataset.element_spec
+    pair = dataset.element_spec if isinstance(dataset.element_spec, tuple) else ()
     ranks = [getattr(getattr(part, "shape", None), "rank", None) for part in pair]
-    if not isinstance(pair, tuple) or ranks not in ([1, 0], [2, 1]):
+    if ranks not in ([1, 0], [2, 1]):
         raise ValueError(
             "`dataset` must hold examples with a label, or pairs of flat images and labels. "
             f"Received elements: {spec}"

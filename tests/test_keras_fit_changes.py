@@ -106,7 +106,8 @@ def test_from_biases_of_zero_they_die():
     rbm.build([100])
     model = ContrastiveDivergence(rbm)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.5))
-    model.fit(x, batch_size=20, epochs=6, verbose=0, shuffle=False)
+    with pytest.warns(UserWarning, match="16 hidden units"):
+        model.fit(x, batch_size=20, epochs=6, verbose=0, shuffle=False)
     assert living(rbm, x) < 16
 
 
