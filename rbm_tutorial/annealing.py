@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import compiled, double_precision, uniform_stream
+from rbm_tutorial.backend import affine, compiled, double_precision, uniform_stream
 from rbm_tutorial.checks import check_count, check_machine, fixed_seed, real_array, real_tensor
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.sampling import (
@@ -219,7 +219,7 @@ def _annealer(visible_units, hidden_units, step):
         def change_temperature(k, state):
             v, log_weights = state
             previous, beta = ops.cast(betas[k - 1], "float32"), ops.cast(betas[k], "float32")
-            logits = ops.matmul(v, w) + hb  # shared by the weight and the Gibbs step
+            logits = affine(v, w, hb)  # shared by the weight and the Gibbs step
             log_ratio = tempered_log_ratio(hidden_units, v, logits, (base, vb), previous, beta)
             draw = first + ops.stack([ops.zeros_like(first[0]), ops.cast(k, first.dtype)])
             draws = uniform_stream(draw), uniform_stream(-draw)

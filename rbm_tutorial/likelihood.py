@@ -19,7 +19,7 @@ from rbm_tutorial.annealing import (
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,
 )
-from rbm_tutorial.backend import compiled
+from rbm_tutorial.backend import affine, compiled
 from rbm_tutorial.checks import check_count, check_machine, check_seed, finite_number
 from rbm_tutorial.draws import potential_scale_reduction
 from rbm_tutorial.exact import exact_log_partition
@@ -129,7 +129,7 @@ def _sum_over_sites(visible_units, hidden_units, states):
 
     @compiled
     def sum_over_sites(starts, w, hb, vb, x):
-        logits = ops.matmul(x, w) + hb
+        logits = affine(x, w, hb)
         unchanged = ops.sum(hidden_units.log_normalizer(logits), axis=1)
         measure = visible_units.log_measure(x)
 

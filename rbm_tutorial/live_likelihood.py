@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.annealing import annealed_chains, base_biases, independent_log_partition
-from rbm_tutorial.backend import checked_range, fold_in, uniform_stream, wait_for
+from rbm_tutorial.backend import affine, checked_range, fold_in, uniform_stream, wait_for
 from rbm_tutorial.checks import check_count
 from rbm_tutorial.sampling import independent_units, log_ratio, parameters_of
 from rbm_tutorial.units import Beside
@@ -90,8 +90,8 @@ def step_along(units, old, new, followed, draws):
     """
     (visible, hidden), (w, hb, vb) = units, new
     v, chains = followed.v, ops.shape(followed.v)[0]
-    logits = ops.matmul(v, w) + hb
-    growth = log_ratio(hidden, v, (logits, ops.matmul(v, old[0]) + old[1]), (vb, old[2]))
+    logits = affine(v, w, hb)
+    growth = log_ratio(hidden, v, (logits, affine(v, *old[:2])), (vb, old[2]))
     followed = followed._replace(log_w=followed.log_w + growth)
     few = effective_share(followed.log_w) < 0.5
     points = (ops.arange(chains, dtype="float32") + draws((1,))) / _count(followed.log_w)
@@ -255,7 +255,7 @@ class LiveLikelihood(keras.layers.Layer):
 
     def _log_p(self, x, parameters, followed):
         (visible, hidden), (w, hb, vb), x = self.units, parameters, ops.cast(x, "float32")
-        of_hidden = ops.sum(hidden.log_normalizer(ops.matmul(x, w) + hb), axis=1)
+        of_hidden = ops.sum(hidden.log_normalizer(affine(x, w, hb)), axis=1)
         return ops.matmul(x, vb) + visible.log_measure(x) + of_hidden - log_partition(followed)
 
     def get_config(self):

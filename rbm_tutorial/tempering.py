@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.annealing import base_biases, checked_betas
-from rbm_tutorial.backend import compiled_draws, wait_for
+from rbm_tutorial.backend import affine, compiled_draws, wait_for
 from rbm_tutorial.checks import check_count, check_machine
 from rbm_tutorial.negatives import kept
 from rbm_tutorial.sampling import (
@@ -213,8 +213,7 @@ class TemperedChains(keras.layers.Layer):
 
     def logits(self, parameters, v):
         """What the hidden units receive, but for β: (rungs, chains, hidden)."""
-        w, hb, _ = parameters
-        return ops.matmul(v, w) + hb
+        return affine(v, *parameters[:2])
 
     def log_ratios(self, rbm, parameters, state, logits):
         """log p_k(v') p_{k+1}(v) / p_k(v) p_{k+1}(v') of neighbors at v and v': see `exchange`."""

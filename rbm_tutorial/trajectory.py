@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from rbm_tutorial.backend import affine
 from rbm_tutorial.checks import check_count, real_array
 from rbm_tutorial.negatives import kept
 from rbm_tutorial.sampling import log_ratio, tempered_gibbs_step
@@ -56,12 +57,12 @@ class TrajectoryChains(TemperedChains):
 
     def logits(self, parameters, v):
         rungs = range(self.rungs)
-        return ops.stack([_inputs(self.rung(parameters, k), v[k]) for k in rungs])
+        return ops.stack([affine(v[k], *self.rung(parameters, k)[:2]) for k in rungs])
 
     def log_ratios(self, rbm, parameters, state, logits):
         def rise(here, there):  # log of the p of a rung over that of another, at the states of one
             v, old, new = state.v[here], self.rung(parameters, here), self.rung(parameters, there)
-            both = _inputs(new, v), logits[here]
+            both = affine(v, *new[:2]), logits[here]
             return log_ratio(rbm.hidden_units, v, both, (new[2], old[2]))
 
         return ops.stack([rise(k, k + 1) + rise(k + 1, k) for k in range(self.rungs - 1)])
@@ -77,8 +78,3 @@ class TrajectoryChains(TemperedChains):
     def get_config(self):
         config = {**super().get_config(), "checkpoints": self.rungs - 1}
         return {key: config[key] for key in config if key not in ("base_rate", "betas")}
-
-
-def _inputs(parameters, v):
-    w, hb, _ = parameters
-    return ops.matmul(v, w) + hb
