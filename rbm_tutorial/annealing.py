@@ -245,14 +245,23 @@ def independent_log_partition(rbm, base):
 
 
 def _estimate(log_weights, log_z_of):
-    log_weights = np.asarray(log_weights)
+    log_mean, error = log_mean_weight(log_weights)
     weights = np.exp(log_weights - log_weights.max())
     return PartitionEstimate(
-        log_z=log_z_of(float(log_weights.max() + np.log(weights.mean()))),
-        standard_error=float(weights.std(ddof=1) / weights.mean() / math.sqrt(len(weights))),
+        log_z=log_z_of(float(log_mean)),
+        standard_error=float(error),
         effective_sample_size=float(weights.sum() ** 2 / (weights**2).sum()),
         log_weights=log_weights,
     )
+
+
+def log_mean_weight(log_weights) -> tuple[np.ndarray, np.ndarray]:
+    """log of the mean of e^log w over the last axis, and its standard error: (…,) nats each."""
+    highest = log_weights.max(axis=-1, keepdims=True)
+    weights = np.exp(log_weights - highest)
+    mean, count = weights.mean(axis=-1), weights.shape[-1]
+    error = weights.std(axis=-1, ddof=1) / mean / math.sqrt(count)
+    return highest[..., 0] + np.log(mean), error
 
 
 def annealed_draws(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rbm_tutorial.annealing import PartitionEstimate
+from rbm_tutorial.annealing import PartitionEstimate, log_mean_weight
 from rbm_tutorial.checks import check_count, check_examples, check_matrix, finite_array
 from rbm_tutorial.examples import one_for_each
 
@@ -35,7 +35,7 @@ def estimates_of_chains(
                 f"`{name}` must be a PartitionEstimate. Received: {type(estimate).__name__}"
             )
     up, down = forward.log_weights, reverse.log_weights
-    log_z0 = forward.log_z - _log_mean_exp(up), reverse.log_z + _log_mean_exp(down)
+    log_z0 = forward.log_z - log_mean_weight(up)[0], reverse.log_z + log_mean_weight(down)[0]
     if not math.isclose(*log_z0, rel_tol=1e-6, abs_tol=1e-3):
         raise ValueError(
             "`forward` and `reverse` must be of one machine, with one `base_rate`, in this order. "
@@ -147,10 +147,6 @@ def class_shares(labels, number_classes: int, log_weights=None) -> ClassShares:
     w, is_class = w / w.sum(), labels[:, None] == np.arange(number_classes)
     shares = w @ is_class
     return ClassShares(shares, np.sqrt(w**2 @ (is_class - shares) ** 2))
-
-
-def _log_mean_exp(x):
-    return float(np.logaddexp.reduce(x)) - math.log(len(x))
 
 
 def _sigmoid(x):

@@ -10,7 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.annealing import annealed_chains, base_biases, checked_betas
+from rbm_tutorial.annealing import (
+    annealed_chains,
+    base_biases,
+    checked_betas,
+    log_mean_weight,
+)
 from rbm_tutorial.backend import uniform_stream
 from rbm_tutorial.checks import (
     check_count,
@@ -89,11 +94,7 @@ def marginal_log_likelihood(
     start = ops.convert_to_tensor(np.where(known, rows, np.asarray(free)))
     rbm.visible_units.check_states("x", start)
     _, log_w = annealed_chains(rbm, start, betas, base, seed, known=known)
-    log_w = log_w.reshape(len(x), num_chains)
-    highest = log_w.max(axis=1, keepdims=True)
-    w = np.exp(log_w - highest)
-    log_mean = np.log(w.mean(axis=1)) + highest[:, 0]
-    error = w.std(axis=1, ddof=1) / w.mean(axis=1) / np.sqrt(num_chains)
+    log_mean, error = log_mean_weight(log_w.reshape(len(x), num_chains))
     return MarginalEstimate(log_z0 + log_mean - log_z, error)
 
 

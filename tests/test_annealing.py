@@ -6,6 +6,7 @@ from conftest import only_tensorflow
 from enumerated import exact_of
 from machines import each_pair, machine, machine_of, parameters_of
 from sampled import exact_samples, p_value, visible_cells
+from scipy import special
 
 from rbm_tutorial import RBM
 from rbm_tutorial.annealing import (
@@ -13,6 +14,7 @@ from rbm_tutorial.annealing import (
     annealed_chains,
     annealed_log_weights,
     base_biases,
+    log_mean_weight,
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,
 )
@@ -232,3 +234,12 @@ def test_effective_sample_size_is_that_of_the_weights(rbm):
     w = np.exp(estimate.log_weights - estimate.log_weights.max())
     assert estimate.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
     assert 1 < estimate.effective_sample_size < 49
+
+
+def test_the_logarithm_of_mean_weights_row_by_row():
+    """Also of weights beyond the largest number, and its error is that of a mean."""
+    log_w = np.random.default_rng(0).normal(np.array([[0], [2000], [-2000]]), size=(3, 50))
+    log_mean, error = log_mean_weight(log_w)
+    np.testing.assert_allclose(log_mean, special.logsumexp(log_w, axis=1) - np.log(50), rtol=1e-12)
+    w = np.exp(log_w - log_mean[:, None])  # of mean 1
+    np.testing.assert_allclose(error, np.sqrt(np.sum((w - 1) ** 2, axis=1) / 49 / 50), rtol=1e-12)
