@@ -18,7 +18,7 @@ ALL_IN_ONE_STATE = np.tile([1.0, 1.0, 0.0, 1.0], (NUMBER, 1)).astype("float32")
 
 @pytest.fixture
 def rbm():
-    """Of weights so large that chains remember for some steps where they standing_at."""
+    """Of weights so large that chains remember for some steps where they stood."""
     return machine(scale=2.0)
 
 
@@ -120,7 +120,7 @@ def chains_after(negatives, start, updates):
     ("kind", "right"), [(PersistentChains, True), (Forgetful, False), (Hasty, False)]
 )
 def test_chains_go_on_from_update_to_update(exact, kind, right):
-    """After two updates they are two Gibbs steps away from where they standing_at."""
+    """After two updates they are two Gibbs steps away from where they stood."""
     p_of_chains = p_value(
         BINARY, chains_after(kind(NUMBER), ALL_IN_ONE_STATE, 2), p_after_steps(exact, 2)
     )

@@ -46,7 +46,7 @@ def test_centered_and_plain_parameters_define_the_same_distribution(rbm, exact):
 
 
 def test_the_centered_step_is_that_of_the_centered_parameters(rbm, batch):
-    """One ascent in (W, a, b) of the centered energy, carried back to the layer's parameters."""
+    """One ascent in (W, b, a) of the centered energy, carried back to the layer's parameters."""
     w, hb, vb = parameters_of(rbm)
     twin = copy_of(rbm)
     v_k = np.asarray(twin.forward_gibbs(batch), "float64")
