@@ -15,6 +15,8 @@ from rbm_tutorial.backend import wait_for
 from rbm_tutorial.checks import check_count
 from rbm_tutorial.sampling import gibbs_step, independent_units
 
+PROTOCOL = "start", "draw"
+
 
 def kept(name, initial, shape=None, dtype=None):
     """A variable that is saved with the layer; each replica under `tf.distribute` has its own.
@@ -108,7 +110,7 @@ class PersistentChains(keras.layers.Layer):
 def chosen_negatives(persistent_chains: int, negatives):
     """`negatives`, or what `persistent_chains` is short for.
 
-    Raises: `ValueError` for both at once, or for a number of chains below 0.
+    Raises: `ValueError` for both at once, a number of chains below 0, and what is no source.
     """
     check_count("persistent_chains", persistent_chains, least=0)
     if negatives is None:
@@ -118,7 +120,7 @@ def chosen_negatives(persistent_chains: int, negatives):
             "`persistent_chains` is short for `negatives`: give one of them. "
             f"Received: {persistent_chains} and {negatives}"
         )
-    if isinstance(negatives, type) or not hasattr(negatives, "draw"):
+    if isinstance(negatives, type) or not all(hasattr(negatives, each) for each in PROTOCOL):
         raise ValueError(
             "`negatives` must have `start` and `draw`, as `PersistentChains(100)` has. "
             f"Received: {negatives!r}"

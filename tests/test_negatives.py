@@ -206,7 +206,12 @@ def test_refuses_two_answers_to_where_negatives_come_from(rbm):
         ContrastiveDivergence(rbm, persistent_chains=3, negatives=DataChains())
 
 
-@pytest.mark.parametrize("negatives", [5, "x", DataChains])
+class WithoutStart(keras.layers.Layer):
+    def draw(self, rbm, x, hidden_logits):
+        return x
+
+
+@pytest.mark.parametrize("negatives", [5, "x", DataChains, WithoutStart()])
 def test_refuses_what_draws_nothing(rbm, negatives):
     with pytest.raises(ValueError, match="`negatives` must have `start` and `draw`"):
         ContrastiveDivergence(rbm, negatives=negatives)
