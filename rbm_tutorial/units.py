@@ -13,8 +13,8 @@ A type has::
     log_measure(x)          log m(x), summed over the units: (batch,) nats, or 0
     cross_entropy(x, logits) -log p(x), summed over the units in at least single precision: (batch,)
                             nats; x may be means
-    logits(mean)            the inputs at which units have these means, which are kept away from
-                            those that no finite input reaches
+    logits(mean)            the inputs at which units have these means, (units,), which are kept
+                            away from those that no finite input reaches
     checked(x, name)        `x`, once it is known to be states or means of such units, else an error
                             about `name` (in a graph: see `checked_range`)
     check_states(name, x)   raises `ValueError` unless `x` holds states of such units

@@ -11,7 +11,7 @@ import numpy as np
 from machines import BINARY, Binomial, parameters_of
 from scipy import special
 
-from rbm_tutorial.units import Beside, Categorical, Gaussian
+from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian
 
 
 def sigmoid(x):
@@ -43,7 +43,9 @@ def sites(units, number):
         return [(GRID, -(GRID[:, 0] ** 2) / 2, np.log(STEP))] * number
     if isinstance(units, Binomial):
         return [(np.array([[0.0], [1.0], [2.0]]), np.log([1.0, 2.0, 1.0]), 0.0)] * number
-    return [(np.array([[0.0], [1.0]]), np.zeros(2), 0.0)] * number
+    if isinstance(units, Bernoulli):
+        return [(np.array([[0.0], [1.0]]), np.zeros(2), 0.0)] * number
+    raise TypeError(f"`sites` of tests/enumerated.py must know the states of these: {units}")
 
 
 def site_by_site(units, x):
