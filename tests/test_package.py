@@ -1,6 +1,7 @@
 """What the repository promises around the code: imports, metadata, the README."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import os
@@ -102,6 +103,48 @@ def test_a_page_that_fails_is_named_and_the_others_are_executed(tmp_path):
     (cell,) = nbformat.read(tmp_path / "good.ipynb", as_version=4).cells
     assert cell.outputs[0].text == "42\n"
     assert list(tmp_path.glob("_build/.jupyter_cache/executed/*/base.ipynb"))
+
+
+def imported_by(path):
+    """The modules of the package that a module of it imports, and the names that it takes there."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "rbm_tutorial":
+            names = [alias.name for alias in node.names]
+            module = node.module.removeprefix("rbm_tutorial").strip(".")
+            yield from [(module, names)] if module else [(name, [name]) for name in names]
+
+
+def pictured():
+    """Of ARCHITECTURE.md: {module: its box}, and {box: the boxes to which arrows lead, in turn}."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    boxes = re.findall(r'^ +(\w+)\["(.*)"\]$', text, re.MULTILINE)
+    box_of = {}
+    for box, label in boxes:  # names, divided by commas, and what they are for
+        names = re.split("(?<!,)<br>", label)[0].replace("<br>", " ")
+        box_of.update(dict.fromkeys(names.split(", "), box))
+    above = {box: set() for box, _ in boxes}
+    for starts, ends in re.findall(r"^ +([\w &]+) --> ([\w &]+)$", text, re.MULTILINE):
+        for start in starts.split(" & "):
+            above[start] |= set(ends.split(" & "))
+    for _ in above:
+        for ends in above.values():
+            ends |= {end for box in set(ends) for end in above[box]}
+    (beside,) = re.findall(r"^Beside these stand .*$", text, re.MULTILINE)
+    return box_of, above, set(re.findall(r"`(\w+)`", beside))
+
+
+def test_imports_run_one_way_as_in_the_picture_of_the_layers():
+    box_of, above, beside = pictured()
+    modules = {path.stem: path for path in (ROOT / "rbm_tutorial").glob("[a-z]*.py")}
+    assert {*box_of, *beside} == set(modules)
+    imports = {name: list(imported_by(path)) for name, path in modules.items()}
+    below = {name: [module for module, _ in found] for name, found in imports.items()}
+    graphlib.TopologicalSorter(below).prepare()  # raises an error about a circle
+    for name, found in imports.items():
+        for module, names in found:
+            assert not any(each.startswith("_") for each in names), (name, names)
+            if {name, module} <= box_of.keys() and box_of[name] != box_of[module]:
+                assert box_of[module] in above[box_of[name]], f"{name} imports {module}"
 
 
 def test_exports_what_it_names():
