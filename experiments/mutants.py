@@ -54,11 +54,15 @@ def changes(tree):
             yield node, "no sign", _set(node, "op", ast.UAdd())
         elif isinstance(node, (ast.If, ast.IfExp)):
             yield node, "condition turned round", _set(node, "test", ast.Not())
-        for block in ("body", "orelse"):
-            statements = getattr(node, block, None)
-            for place, statement in enumerate(statements if isinstance(statements, list) else []):
-                if _may_go(statement):
-                    yield statement, "statement dropped", _drop(statements, place)
+        yield from _statements_dropped(node)
+
+
+def _statements_dropped(node):
+    for block in ("body", "orelse"):
+        statements = getattr(node, block, None)
+        for place, statement in enumerate(statements if isinstance(statements, list) else []):
+            if _may_go(statement):
+                yield statement, "statement dropped", _drop(statements, place)
 
 
 def _set(node, name, value):
