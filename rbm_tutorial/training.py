@@ -90,10 +90,10 @@ class ContrastiveDivergence(FastFit):
     pixels have no probability.
 
     A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
-    finds for the array, or for the first batch of a data set: from biases of 0, images that are
-    often bright kill the hidden units, which arrays are watched for: `fit` warns. Weights of
-    examples do not count in it. A layer that was built starts as it is, unless `evaluate` or
-    `predict` of this model built it and its visible biases are still 0.
+    finds for the array, or for the first batch of a data set. Weights of examples do not count in
+    it. A layer that was built starts as it is, unless `evaluate` or `predict` of this model built
+    it and its visible biases are still 0. From biases of 0, bright images can drive hidden units to
+    be always on, or always off; `fit` warns when that happens to most of them on an array.
 
     Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes and, in arrays,
     values outside [0, 1] (NaN included), before anything is learned. In data sets such values raise

@@ -166,7 +166,6 @@ def fitted():
 
 
 @eagerly
-@eagerly
 def test_a_fit_that_fails_leaves_what_was_fitted():
     fitted = RBMTransformer(2, n_iter=1, random_state=0).fit(FEW)
     expected = fitted.transform(FEW)
@@ -188,6 +187,7 @@ def test_features_are_those_of_the_fitted_machine():
         RBMTransformer(2).get_feature_names_out()
 
 
+@eagerly
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples", "gibbs"])
 @pytest.mark.parametrize("bad", [255 * IMAGES, IMAGES - 1, np.where(IMAGES > 0, np.nan, IMAGES)])
 def test_refuses_values_wherever_they_come(method, bad):
