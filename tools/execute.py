@@ -4,10 +4,12 @@
 
 Outputs go to the cache that Jupyter Book reads, and what kernels and C++ code log to _build/logs.
 As many pages run at once as there are cores; those that are written back, with --in-place, run
-one by one, since some of them time what they do.
+one by one, since some of them time what they do. Each runs on one thread: pages would contend for
+more, and a sum that is divided among threads is rounded in another order on another machine.
 """
 
 import argparse
+import os
 import sys
 import time
 from multiprocessing.pool import ThreadPool  # its threads do not hold up an interrupt
@@ -20,6 +22,12 @@ from jupyter_cache.readers import get_reader
 from nbclient import NotebookClient
 
 BUILD = Path("_build")
+THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+)
 
 
 def execute(page: str) -> nbformat.NotebookNode:
@@ -54,6 +62,7 @@ def main() -> None:
     parser.add_argument("--in-place", action="store_true", help="write into the notebooks, too")
     arguments = parser.parse_args()
     (BUILD / "logs").mkdir(parents=True, exist_ok=True)
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # which kernels inherit
     cache, failed = get_cache(BUILD / ".jupyter_cache"), []
     print("Executing pages; minutes and seconds that each took:", flush=True)
     with ThreadPool(1 if arguments.in_place else None) as pool:
