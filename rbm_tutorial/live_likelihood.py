@@ -18,7 +18,7 @@ from rbm_tutorial.annealing import annealed_chains, base_biases, independent_log
 from rbm_tutorial.backend import affine, checked_range, fold_in, uniform_stream, wait_for
 from rbm_tutorial.checks import check_count
 from rbm_tutorial.sampling import independent_units, log_ratio, parameters_of
-from rbm_tutorial.units import Beside
+from rbm_tutorial.units import Beside, free_energy
 
 LONGEST = 10  # updates between two steps of the chains
 SPREAD = 0.002  # nats², of log-weights in one step: chains step more often above, less below
@@ -254,9 +254,8 @@ class LiveLikelihood(keras.layers.Layer):
         return self._log_p(x, [variable.value for variable in self.average], self.values())
 
     def _log_p(self, x, parameters, followed):
-        (visible, hidden), (w, hb, vb), x = self.units, parameters, ops.cast(x, "float32")
-        of_hidden = ops.sum(hidden.log_normalizer(affine(x, w, hb)), axis=1)
-        return ops.matmul(x, vb) + visible.log_measure(x) + of_hidden - log_partition(followed)
+        (w, hb, vb), x = parameters, ops.cast(x, "float32")
+        return -free_energy(self.units, x, affine(x, w, hb), vb) - log_partition(followed)
 
     def get_config(self):
         return {**super().get_config(), "number": self.number}

@@ -250,13 +250,13 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
     x = rbm.checked_visible(x, "x")
     check_examples("x", len(x))
     p = finite_array("forward(x)", rbm.forward(x))
+    sites = [p] if rbm.hidden_units.unbounded else rbm.hidden_units.sites(p.shape[1])
+    values = np.unique(np.concatenate([np.ravel(site) for site in sites]))
     ax = _axes(ax)
-    real = rbm.hidden_units.unbounded
-    scale = {} if real else {"vmin": 0, "vmax": 1}
-    image = ax.imshow(p, cmap="gray", aspect="auto", **scale)
+    image = ax.imshow(p, cmap="gray", aspect="auto", vmin=values[0], vmax=values[-1])
     ax.set_xlabel("hidden unit")
     ax.set_ylabel("example")
-    ax.figure.colorbar(image, ax=ax).set_label("⟨h | v⟩" if real else "p(h = 1 | v)")
+    ax.figure.colorbar(image, ax=ax).set_label("p(h = 1 | v)" if {*values} == {0, 1} else "⟨h | v⟩")
     return ax
 
 

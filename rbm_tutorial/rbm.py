@@ -26,7 +26,7 @@ from rbm_tutorial.examples import batches_of_images
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.sampling import gibbs_step
 from rbm_tutorial.saving import with_objects
-from rbm_tutorial.units import Bernoulli, check_normalizable
+from rbm_tutorial.units import Bernoulli, check_normalizable, free_energy
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -186,8 +186,7 @@ class RBM(keras.layers.Layer):
         check_tied(self, "free_energy")
         v = single(self.checked_visible(v) if hidden_logits is None else v)
         logits = affine(v, self.w_rec, self.hb) if hidden_logits is None else single(hidden_logits)
-        hidden = ops.sum(self.hidden_units.log_normalizer(logits), axis=1)
-        return -ops.matmul(v, single(self.vb)) - self.visible_units.log_measure(v) - hidden
+        return free_energy((self.visible_units, self.hidden_units), v, logits, single(self.vb))
 
     def reconstruction_cost(self, x):
         """-Σ_i [x log y + (1 - x) log(1 - y)]_i with y = reverse(forward(x)), mean over the batch.

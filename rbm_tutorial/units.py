@@ -74,6 +74,20 @@ def check_normalizable(visible_units, hidden_units) -> None:
         )
 
 
+def free_energy(units, v, hidden_logits, vb):
+    """F(v) = -vb·v - log m(v) - Σ_j log Z(z_j) with z = v·w + hb: → (batch,) nats.
+
+    Args:
+        units: the types of visible and of hidden units.
+        v: (batch, visible).
+        hidden_logits: z, (batch, hidden).
+        vb: (visible,).
+    """
+    visible, hidden = units
+    of_hidden = ops.sum(hidden.log_normalizer(hidden_logits), axis=1)
+    return -ops.matmul(v, vb) - visible.log_measure(v) - of_hidden
+
+
 @unit_type
 class Bernoulli:
     """x in {0, 1}, p(x=1) = σ(l); the mean lies in [0, 1]."""

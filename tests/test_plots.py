@@ -8,6 +8,7 @@ from machines import machine
 from trained import EXAMPLES, trainer
 
 from rbm_tutorial import RBM, plots
+from rbm_tutorial.units import Bernoulli, unit_type
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -131,6 +132,27 @@ def test_histogram_counts_every_parameter(rbm, name):
 def test_hidden_activations_are_probabilities(rbm, batch):
     ax = plots.hidden_activations(rbm, batch)
     np.testing.assert_allclose(ax.images[0].get_array(), rbm.forward(batch))
+    assert ax.images[0].get_clim() == (0, 1)
+    assert ax.images[0].colorbar.ax.get_ylabel() == "p(h = 1 | v)"
+
+
+@unit_type
+class Spins(Bernoulli):
+    """Units of -1 and 1, as far as pictures need them."""
+
+    def mean(self, logits):
+        return keras.ops.tanh(logits)
+
+    def sites(self, number):
+        return [np.array([[-1.0], [1.0]])] * number
+
+
+def test_hidden_activations_of_other_units_have_their_scale(batch):
+    rbm = RBM(3, hidden_units=Spins(), seed=0)
+    rbm.build((None, batch.shape[1]))
+    image = plots.hidden_activations(rbm, batch).images[0]
+    assert image.get_clim() == (-1, 1)
+    assert image.colorbar.ax.get_ylabel() == "⟨h | v⟩"
 
 
 def test_draws_on_given_axes_and_returns_them(rbm, batch):
