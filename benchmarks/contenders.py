@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 VISIBLE = 784
-LEARNING_RATE = 0.1
 
 
 class Setting(NamedTuple):
@@ -24,6 +23,7 @@ class Setting(NamedTuple):
     cd_steps: int
     persistent: bool
     steps: int
+    learning_rate: float = 0.1
 
 
 class Training(NamedTuple):
@@ -132,7 +132,7 @@ def source(setting, x):
             cost = tf.reduce_mean(free_energy(x)) - tf.reduce_mean(free_energy(v_sample))
         gradients = tape.gradient(cost, [w_rec, hb, vb])
         for variable, gradient in zip([w_rec, hb, vb], gradients):
-            variable.assign_sub(LEARNING_RATE * gradient)
+            variable.assign_sub(setting.learning_rate * gradient)
         w_gen = tf.Variable(tf.transpose(w_rec))
         return reconstruction_cost(x).numpy()
 
@@ -152,7 +152,7 @@ def scikit_learn(setting, x):
 
     rbm = BernoulliRBM(
         setting.hidden,
-        learning_rate=LEARNING_RATE,
+        learning_rate=setting.learning_rate,
         batch_size=setting.batch,
         n_iter=0,
         random_state=0,
@@ -176,7 +176,7 @@ def pytorch(setting, x):
     shape_h, shape_v = (setting.batch, setting.hidden), (setting.batch, VISIBLE)
     positive, negative, h, u_h = torch.full((4, *shape_h), 0.5)
     v, u_v = torch.empty((2, *shape_v))
-    rate = LEARNING_RATE / setting.batch
+    rate = setting.learning_rate / setting.batch
 
     def step(x):
         torch.addmm(hb, x, w, out=positive).sigmoid_()
@@ -197,7 +197,7 @@ def torch_loop(step, setting, x, parameters):
     """`Training` of a step that takes a tensor, on PyTorch's default device."""
     import torch
 
-    batches = [torch.tensor(batch) for batch in array_batches(setting, x)]
+    batches = [torch.as_tensor(batch) for batch in array_batches(setting, x)]
     cuda = torch.cuda.is_available()
     return Training(
         *loop(step, batches, setting.steps, wait=lambda _: cuda and torch.cuda.synchronize()),
@@ -209,7 +209,7 @@ def rbms(setting, x):
     """The package `rbms` (PyTorch), its training loop without its log files. Its rule is PCD.
 
     Its optional centering is off, as the others have none. It divides gradients by their norm, so
-    its learning rate means something else; 1 makes it learn about as fast as the others.
+    its learning rate means something else; ten times the others' makes it learn about as fast.
     """
     import torch
     from rbms.bernoulli_bernoulli.classes import BBRBM
@@ -220,7 +220,7 @@ def rbms(setting, x):
     w = torch.tensor(first_weights(setting))
     rbm = BBRBM(w, torch.zeros(VISIBLE), torch.zeros(setting.hidden))
     rbm.init_grad()
-    optimizer = torch.optim.SGD(rbm.parameters(), lr=1.0, maximize=True)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=10 * setting.learning_rate, maximize=True)
     chains = rbm.init_chains(setting.batch)
     weights = torch.ones(setting.batch)
 
@@ -241,7 +241,9 @@ def rbms(setting, x):
 def new_rbm(setting):
     from rbm_tutorial import RBM
 
-    rbm = RBM(setting.hidden, learning_rate=LEARNING_RATE, cd_steps=setting.cd_steps, seed=0)
+    rbm = RBM(
+        setting.hidden, learning_rate=setting.learning_rate, cd_steps=setting.cd_steps, seed=0
+    )
     rbm.build([VISIBLE])
     return rbm
 
@@ -273,7 +275,9 @@ def fitted(setting, data, examples, steps_per_execution=None, **kwargs):
 
     rbm = new_rbm(setting)
     model = ContrastiveDivergence(rbm, setting.batch if setting.persistent else 0)
-    model.compile(keras.optimizers.SGD(LEARNING_RATE), steps_per_execution=steps_per_execution)
+    model.compile(
+        keras.optimizers.SGD(setting.learning_rate), steps_per_execution=steps_per_execution
+    )
 
     def train(epochs, note):
         model.fit(data, epochs=epochs, callbacks=[note], verbose="auto", **kwargs)
@@ -321,6 +325,36 @@ def train_rbm(setting, x):
         train(rbm, digits, flatten_image, epochs, 0.0, setting.batch, callbacks=(note,))
 
     return Training(timed_fit(epochs_of), len(digits) / setting.batch, weights_of(rbm))
+
+
+def recipe(setting, images, epochs):
+    """`fit` as we would have it, for so many epochs: seconds, and (w, hb, vb).
+
+    Centered, the learning rate falls to 0, weights are averaged over about 1,000 updates, and the
+    pipeline draws the pixels of each batch. Centered gradients bear a larger rate at first.
+    """
+    import keras
+    import tensorflow as tf
+
+    from rbm_tutorial import RBM, ContrastiveDivergence
+    from rbm_tutorial.training import linear_decay
+
+    start = time.perf_counter()
+    rbm = RBM(setting.hidden, cd_steps=setting.cd_steps, seed=0)
+    rbm.adapt(images)
+    model = ContrastiveDivergence(rbm, persistent_chains=setting.batch, centered=True)
+    rate = linear_decay(setting.learning_rate, epochs * (len(images) // setting.batch))
+    model.compile(keras.optimizers.SGD(rate, use_ema=True, ema_momentum=0.999))
+    images = tf.constant(images)
+
+    def binary(rows):
+        p = tf.gather(images, rows)
+        return tf.cast(tf.random.uniform(tf.shape(p)) < p, tf.float32)
+
+    rows = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=0)
+    data = rows.batch(setting.batch, drop_remainder=True).map(binary).prefetch(2)
+    model.fit(data, epochs=epochs, shuffle=False)
+    return time.perf_counter() - start, weights_of(rbm)()
 
 
 def cd_update(setting, x):

@@ -13,7 +13,7 @@ import time
 import traceback
 
 import numpy as np
-from contenders import CONTENDERS, Setting
+from contenders import CONTENDERS, Setting, recipe
 from inference import INFERENCE
 
 
@@ -106,6 +106,39 @@ class Worker:
         training.run(round(steps / training.steps) - 1)
         costs.append(reconstruction_cost(training.parameters(), self.x[:1000]))
         return costs
+
+    def load_images(self, path):
+        """Images whose pixels are probabilities, and memory for binary digits drawn from them."""
+        self.images = np.load(path)
+        self.x = np.empty_like(self.images)
+
+    def draw_digits(self, seed):
+        """Draw all pixels anew, in a new order, into the memory that a contender learns from."""
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(self.images))
+        self.x[:] = rng.random(self.x.shape, dtype="float32") < self.images[order]
+
+    def begin(self, what, setting):
+        """Make a contender that `learn_pass` trains."""
+        self.draw_digits(0)
+        self.training = self.make(what, setting)
+        self.calls = round(Setting(*setting).steps / self.training.steps)  # for one pass
+
+    def learn_pass(self, epoch, path):
+        """Learn from each image once, in pixels that are drawn first, and save: seconds."""
+        self.draw_digits(epoch)
+        start = time.perf_counter()
+        for _ in range(self.calls):
+            self.training.run(0)
+        seconds = time.perf_counter() - start
+        np.savez(path, *self.training.parameters())
+        return seconds
+
+    def follow_recipe(self, setting, epochs, path):
+        """Learn by `recipe` and save: seconds."""
+        seconds, parameters = recipe(Setting(*setting), self.images, epochs)
+        np.savez(path, *parameters)
+        return seconds
 
     def peak_memory(self):
         """Largest resident size of this process so far, in MiB."""

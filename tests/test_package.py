@@ -38,10 +38,11 @@ def test_import_loads_neither_data_sets_nor_probability_nor_plots():
 
 
 @pytest.mark.slow
-def test_the_long_scripts_still_find_what_they_import():
-    scripts = [str(path) for path in sorted((ROOT / "experiments").glob("*.py"))]
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
+def test_the_long_scripts_still_find_what_they_import(folder):
+    scripts = [str(path) for path in sorted((ROOT / folder).glob("*.py"))]
     assert len(scripts) > 4
-    run_python(f"import runpy\nfor path in {scripts}: runpy.run_path(path)", ROOT / "experiments")
+    run_python(f"import runpy\nfor path in {scripts}: runpy.run_path(path)", ROOT / folder)
 
 
 WITHOUT_TENSORFLOW = """

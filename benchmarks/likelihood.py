@@ -1,0 +1,169 @@
+"""Seconds of training until an RBM of 784×500 passes a test log-likelihood, on all of MNIST.
+
+    python benchmarks/likelihood.py --work DIR [--data-dir TFDS_DIR] [--seconds N] [--name NAME]
+
+`--data-dir` is a prepared TFDS directory; without it MNIST is downloaded. Each contender learns by
+PCD-1 from batches of 100 at three constant learning rates, for `--seconds`; `fit` also by a recipe
+whose rate falls to 0, for several numbers of epochs, each a run of its own. Runs go one after
+another, in a random order, on an otherwise idle machine; what is in `--work` is not repeated.
+Compiling counts, importing does not. Digits get new pixels before each pass; the recipe's pipeline
+draws them while the clock runs, for the others it stands still.
+
+Then the weights are measured: log Z by AIS in both directions, 100 chains at every fifth
+temperature of Salakhutdinov & Murray. A run has passed a value when both are above it. Results go
+to results/NAME.json.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import random
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # of what measures
+
+import numpy as np
+from contenders import CONTENDERS, VISIBLE, Setting
+from measure import Process, installed, machine, rounded, usable_cores
+
+from rbm_tutorial import RBM, as_arrays, binarize, load_mnist
+from rbm_tutorial.likelihood import (
+    ais_log_partition,
+    log_likelihood,
+    reverse_ais_log_partition,
+    salakhutdinov_murray_betas,
+)
+from rbm_tutorial.sampling import run_chains
+
+VALUES = [-100, -90, -86.34, -84]  # -86.34 is the best of Salakhutdinov & Murray (2008)
+NAMES = ["fit", "fit on JAX", "PyTorch", "scikit-learn", "rbms"]
+RATES = [0.02, 0.05, 0.1]
+RECIPES = {"recipe": "tensorflow", "recipe on JAX": "jax"}
+RECIPE = {"cd_steps": 3, "learning_rate": 0.2}
+BATCH, IMAGES = 100, 55_000  # the last 5,000 are left for choices
+BASIS = Setting(BATCH, hidden=500, cd_steps=1, persistent=True, steps=IMAGES // BATCH)
+
+
+def at_constant_rate(name, rate, options, folder):
+    """Learn for `options.seconds` or a little longer: the seconds until the end of each pass."""
+    process = Process(CONTENDERS[name].library, options)
+    process.ask("load_images", path=str(options.work / "images.npy"))
+    setting = BASIS._replace(learning_rate=rate)
+    process.ask("begin", what=name, setting=setting)
+    ends = [0.0]
+    while ends[-1] < options.seconds:
+        path = str(folder / f"{len(ends)}.npz")
+        ends.append(ends[-1] + process.ask("learn_pass", epoch=len(ends), path=path))
+    process.end()
+    return {"contender": name, "learning_rate": rate, "ends_s": [rounded(s) for s in ends[1:]]}
+
+
+def by_recipe(name, epochs, options, folder):
+    """Learn for so many epochs by the recipe: the seconds that it took."""
+    process = Process(RECIPES[name], options)
+    process.ask("load_images", path=str(options.work / "images.npy"))
+    setting, path = BASIS._replace(**RECIPE), str(folder / "1.npz")
+    seconds = process.ask("follow_recipe", setting=setting, epochs=epochs, path=path)
+    process.end()
+    return {"contender": name, "epochs": epochs, **RECIPE, "ends_s": [rounded(seconds)]}
+
+
+def runs_of(options):
+    """(folder, function, arguments) of every run, in a random order."""
+    runs = [(f"{n}_{rate}", at_constant_rate, (n, rate)) for n in NAMES for rate in RATES]
+    runs += [(f"{n}_{e}", by_recipe, (n, e)) for n in RECIPES for e in options.epochs]
+    runs = [(options.work / name.replace(" ", "_"), *rest) for name, *rest in runs]
+    return random.Random(0).sample(runs, len(runs))
+
+
+def learn(options):
+    for number, (folder, function, arguments) in enumerate(runs_of(options), 1):
+        done = folder / "run.json"
+        if not done.exists():
+            print(f"run {number}: {folder.name}", flush=True)
+            folder.mkdir(exist_ok=True)
+            run = function(*arguments, options, folder)
+            done.write_text(json.dumps(run), encoding="utf-8")
+
+
+def log_likelihoods(path, train, test):
+    """Mean test log-likelihood of saved weights, by AIS and by reverse AIS, nats."""
+    rbm = RBM(BASIS.hidden, seed=0)
+    rbm.build((None, VISIBLE))
+    with np.load(path) as saved:
+        for variable, value in zip((rbm.w_rec, rbm.hb, rbm.vb), saved.values()):
+            variable.assign(value)
+    betas = np.append(salakhutdinov_murray_betas()[:-1:5], 1.0)
+    schedule = {"base_rate": train.mean(axis=0), "betas": betas}
+    samples = run_chains(rbm, train[:100], 100, lambda v: rbm.forward_gibbs(v, steps=20))
+    estimates = [
+        ais_log_partition(rbm, 100, seed=1, **schedule),
+        reverse_ais_log_partition(rbm, samples, seed=2, **schedule),
+    ]
+    score = np.mean(np.asarray(log_likelihood(rbm, test, 0.0), "float64"))
+    return [round(float(score - estimate.log_z), 3) for estimate in estimates]
+
+
+def measure(folder, train, test):
+    """The run in `folder`, with log-likelihoods at some ends and when it passed each value.
+
+    It looks at the first, second, third, fourth, sixth, eighth, twelfth … pass and the last, and
+    then halves the span in which a value was passed.
+    """
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    last, seen = len(run["ends_s"]), {}
+
+    def look(end):
+        if end not in seen:
+            seen[end] = log_likelihoods(folder / f"{end}.npz", train, test)
+        return min(seen[end])
+
+    growing = sorted({last, *(k * 2**n for k in (2, 3) for n in range(12)), 1})
+    passed = {}
+    for value in VALUES:
+        looks = [end for end in growing if end <= last]
+        first = next((end for end in looks if look(end) > value), None)
+        below = max((end for end in looks if first and end < first), default=0)
+        while first and first - below > 1:
+            middle = (below + first) // 2
+            below, first = (below, middle) if look(middle) > value else (middle, first)
+        passed[f"{value}"] = first and run["ends_s"][first - 1]
+    return {**run, "log_likelihoods": dict(sorted(seen.items())), "passed_s": passed}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="where weights are kept")
+    parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
+    parser.add_argument("--seconds", type=float, default=300, help="of each run; 300 if not given")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[5, 10, 20, 40], help="of recipes")
+    parser.add_argument("--name", default="likelihood", help="of the results")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="all if not given")
+    options = parser.parse_args()
+    options.accelerator = None
+    options.work.mkdir(parents=True, exist_ok=True)
+    train, test = (as_arrays(split)[0] for split in load_mnist("tfds", data_dir=options.data_dir))
+    np.save(options.work / "images.npy", train[:IMAGES].astype("float32"))
+    result = {
+        "command": "python benchmarks/likelihood.py",
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "threads": options.threads,
+        "versions": {"python": platform.python_version(), **installed()},
+    }
+    learn(options)
+    train, test = binarize(train[:IMAGES], seed=101), binarize(test, seed=103)
+    path = Path(__file__).parent / "results" / f"{options.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    result["runs"] = []
+    for folder, *_ in runs_of(options):
+        result["runs"].append(measure(folder, train, test))
+        print(folder.name, result["runs"][-1]["passed_s"], flush=True)
+        path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"wrote benchmarks/results/{path.name}")
+
+
+if __name__ == "__main__":
+    main()
