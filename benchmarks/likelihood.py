@@ -9,9 +9,9 @@ another, in a random order, on an otherwise idle machine; what is in `--work` is
 Compiling counts, importing does not. Digits get new pixels before each pass; the recipe's pipeline
 draws them while the clock runs, for the others it stands still.
 
-Then the weights are measured: log Z by AIS in both directions, 100 chains at every fifth
-temperature of Salakhutdinov & Murray. A run has passed a value when both are above it. Results go
-to results/NAME.json.
+Then the weights are measured, at 1,000 temperatures: log Z by Bennett's ratio of 100 chains that
+are annealed and 100, from training digits after 2,000 Gibbs steps, that are annealed in reverse.
+Results go to results/NAME.json.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from contenders import CONTENDERS, VISIBLE, Setting
 from measure import Process, installed, machine, rounded, usable_cores
 
 from rbm_tutorial import RBM, as_arrays, binarize, load_mnist
+from rbm_tutorial.crossing import bennett_log_partition
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     log_likelihood,
     reverse_ais_log_partition,
-    salakhutdinov_murray_betas,
 )
 from rbm_tutorial.sampling import run_chains
 
@@ -88,42 +88,36 @@ def learn(options):
             done.write_text(json.dumps(run), encoding="utf-8")
 
 
-def log_likelihoods(path, train, test):
-    """Mean test log-likelihood of saved weights, by AIS and by reverse AIS, nats."""
-    rbm = RBM(BASIS.hidden, seed=0)
-    rbm.build((None, VISIBLE))
+def log_likelihoods(rbm, path, train, test):
+    """Mean test log-likelihood of saved weights, nats: by annealing, in reverse, and by both."""
     with np.load(path) as saved:
         for variable, value in zip((rbm.w_rec, rbm.hb, rbm.vb), saved.values()):
             variable.assign(value)
-    betas = np.append(salakhutdinov_murray_betas()[:-1:5], 1.0)
-    schedule = {"base_rate": train.mean(axis=0), "betas": betas}
+    ladder = {"num_betas": 1000, "base_rate": train.mean(axis=0)}
     samples = run_chains(rbm, train[:100], 100, lambda v: rbm.forward_gibbs(v, steps=20))
-    estimates = [
-        ais_log_partition(rbm, 100, seed=1, **schedule),
-        reverse_ais_log_partition(rbm, samples, seed=2, **schedule),
-    ]
+    forward = ais_log_partition(rbm, 100, seed=1, **ladder)
+    reverse = reverse_ais_log_partition(rbm, samples, seed=2, **ladder)
+    both = bennett_log_partition(forward, reverse)
     score = np.mean(np.asarray(log_likelihood(rbm, test, 0.0), "float64"))
-    return [round(float(score - estimate.log_z), 3) for estimate in estimates]
+    return [round(float(score - each.log_z), 3) for each in (forward, reverse, both)]
 
 
-def measure(folder, train, test):
+def measure(rbm, folder, train, test):
     """The run in `folder`, with log-likelihoods at some ends and when it passed each value.
 
-    It looks at the first, second, third, fourth, sixth, eighth, twelfth … pass and the last, and
-    then halves the span in which a value was passed.
+    It looks at the first, second, fourth, eighth … pass and the last, and then halves the span in
+    which a value was passed.
     """
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     last, seen = len(run["ends_s"]), {}
 
     def look(end):
         if end not in seen:
-            seen[end] = log_likelihoods(folder / f"{end}.npz", train, test)
-        return min(seen[end])
+            seen[end] = log_likelihoods(rbm, folder / f"{end}.npz", train, test)
+        return seen[end][-1]
 
-    growing = sorted({last, *(k * 2**n for k in (2, 3) for n in range(12)), 1})
-    passed = {}
+    looks, passed = [end for end in (2**n for n in range(20)) if end < last] + [last], {}
     for value in VALUES:
-        looks = [end for end in growing if end <= last]
         first = next((end for end in looks if look(end) > value), None)
         below = max((end for end in looks if first and end < first), default=0)
         while first and first - below > 1:
@@ -155,11 +149,13 @@ def main():
     }
     learn(options)
     train, test = binarize(train[:IMAGES], seed=101), binarize(test, seed=103)
+    rbm = RBM(BASIS.hidden, seed=0)
+    rbm.build((None, VISIBLE))
     path = Path(__file__).parent / "results" / f"{options.name}.json"
     path.parent.mkdir(exist_ok=True)
     result["runs"] = []
     for folder, *_ in runs_of(options):
-        result["runs"].append(measure(folder, train, test))
+        result["runs"].append(measure(rbm, folder, train, test))
         print(folder.name, result["runs"][-1]["passed_s"], flush=True)
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"wrote benchmarks/results/{path.name}")
