@@ -9,7 +9,7 @@ import functools
 import keras
 import numpy as np
 import tensorflow as tf
-from contenders import LEARNING_RATE, VISIBLE, Training, first_weights, timed, timed_fit
+from contenders import VISIBLE, Training, first_weights, timed, timed_fit
 from keras import ops
 
 from rbm_tutorial import RBM, ContrastiveDivergence
@@ -51,7 +51,7 @@ def operations(setting, x):
         return h_logits + hb, v_logits + vb, h_k_logits + hb
 
     def update(w, gradient, x, v, h, h_k):
-        w = w - LEARNING_RATE * gradient
+        w = w - setting.learning_rate * gradient
         hb = tf.reduce_mean(h, 0) - tf.reduce_mean(h_k, 0)
         return w, hb, tf.reduce_mean(x, 0) - tf.reduce_mean(v, 0)
 
@@ -89,9 +89,9 @@ def operations(setting, x):
 
 def keras_alone(setting, x):
     """`fit` of a machine of 1 + 1 units: what a step costs when it has nothing to compute."""
-    rbm = RBM(1, learning_rate=LEARNING_RATE, seed=0)
+    rbm = RBM(1, learning_rate=setting.learning_rate, seed=0)
     model = ContrastiveDivergence(rbm)
-    model.compile(keras.optimizers.SGD(LEARNING_RATE))
+    model.compile(keras.optimizers.SGD(setting.learning_rate))
     x = np.ascontiguousarray(x[: setting.steps * setting.batch, :1])
 
     def train(epochs, note):
