@@ -349,7 +349,7 @@ def recipe(setting, images, epochs):
 
     def binary(rows):
         p = tf.gather(images, rows)
-        return tf.cast(tf.random.uniform(tf.shape(p)) < p, tf.float32)
+        return tf.cast(tf.random.uniform(tf.shape(p), seed=0) < p, tf.float32)
 
     rows = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=0)
     data = rows.batch(setting.batch, drop_remainder=True).map(binary).prefetch(2)
