@@ -1,6 +1,7 @@
 """Training that is killed at random moments and started again ends as if it had not been.
 
-    [KERAS_BACKEND=jax] python experiments/killed.py [--moments N] [--kinds KIND …] [--eagerly]
+    [KERAS_BACKEND=jax] python experiments/killed.py [--moments N] [--kinds KIND …]
+        [--epochs N] [--eagerly]
 
 Each run is a process of its own, which `recovery.Backup` looks after. It gets SIGKILL at a moment
 drawn between its start and the end of a run that nobody kills, and is started again; then weights,
@@ -35,10 +36,9 @@ KINDS = {  # arguments of the model, name of the optimizer
     "Adam": ({}, "Adam"),
     "live": ({"likelihood_chains": 10}, "SGD"),
 }
-EPOCHS = 40  # long beside compilation, so that kills come at all stages
 
 
-def train(kind, folder, result, eagerly, seed):
+def train(kind, folder, result, seed, eagerly, epochs):
     """Train as the last process left it in `folder`, and write all variables to `result`."""
     arguments, optimizer = KINDS[kind]
     x = np.random.default_rng(0).integers(0, 2, (44, 6)).astype("float32")
@@ -48,7 +48,7 @@ def train(kind, folder, result, eagerly, seed):
     model = ContrastiveDivergence(rbm, **arguments)
     model.compile(getattr(keras.optimizers, optimizer)(0.1), run_eagerly=eagerly)
     backup = [Backup(folder)]
-    model.fit(x, batch_size=11, epochs=EPOCHS, verbose=0, callbacks=backup)
+    model.fit(x, batch_size=11, epochs=epochs, verbose=0, callbacks=backup)
     variables = [*model.variables, *model.optimizer.variables]
     with written_whole(result) as path:
         np.savez(path, *(np.asarray(variable) for variable in variables))
@@ -101,19 +101,19 @@ def same(first, second):
         )
 
 
-def compared(kind, moments, eagerly, work, rng):
+def compared(kind, moments, how, work, rng):
     """Kill so many runs of a kind, and go on: what became of them."""
     whole, begun = work / "whole.npz", time.monotonic()
-    finished(started(kind, work / "whole", whole, eagerly, 0))
+    finished(started(kind, work / "whole", whole, 0, *how))
     duration = time.monotonic() - begun
     places, equal = [], 0
     for number, share in enumerate(rng.random(moments)):
         folder, result = work / str(number), work / f"{number}.npz"
-        killed(started(kind, folder, result, eagerly, 0), share * duration)
+        killed(started(kind, folder, result, 0, *how), share * duration)
         places.append(whereabouts(folder, result))
-        finished(started(kind, folder, result, eagerly, 0))
+        finished(started(kind, folder, result, 0, *how))
         equal += same(whole, result)
-    finished(started(kind, work / "twin", work / "twin.npz", eagerly, 1))
+    finished(started(kind, work / "twin", work / "twin.npz", 1, *how))
     twins = same(whole, work / "twin.npz")
     killed_at = {place: places.count(place) for place in sorted(set(places))}
     return {"runs": moments, "equal": equal, "twins_equal": int(twins), "killed": killed_at}
@@ -124,6 +124,9 @@ def main():
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--eagerly", action="store_true", help="without compiling")
+    parser.add_argument(
+        "--epochs", type=int, default=40, help="long beside compiling, so that kills come anywhere"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--to", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
@@ -131,13 +134,15 @@ def main():
     report = {
         "backend": keras.backend.backend(),
         "compiled": not options.eagerly,
+        "epochs": options.epochs,
         "keras": keras.__version__,
         "python": platform.python_version(),
         "kinds": {},
     }
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as work:
-            of_kind = compared(kind, options.moments, options.eagerly, pathlib.Path(work), rng)
+            how = options.eagerly, options.epochs
+            of_kind = compared(kind, options.moments, how, pathlib.Path(work), rng)
         report["kinds"][kind] = of_kind
         if options.to:  # what is known so far, if this process is killed, too
             with written_whole(options.to) as path:
