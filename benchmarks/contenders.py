@@ -41,7 +41,8 @@ class Training(NamedTuple):
 class Contender(NamedTuple):
     """How to make it, the library whose threads are to be set, and the algorithms it is asked for.
 
-    PCD-1 has the same products as CD-1, five, and so the same limit.
+    PCD-1 has the same products as CD-1, five, and so the same limit. "oneDNN" is TensorFlow with
+    the products of that library, which by itself it takes on some processors only.
     """
 
     make: Callable
@@ -435,6 +436,7 @@ CONTENDERS = {
     "PyTorch": Contender(pytorch, "torch", CD + PCD),
     "rbms": Contender(rbms, "torch", PCD),
     "fit": Contender(fit, "tensorflow", CD + PCD),
+    "fit, oneDNN": Contender(fit, "oneDNN", CD + PCD),
     "fit on JAX": Contender(fit, "jax", CD + PCD),
     "fit, one update an execution": Contender(fit_1, "tensorflow", CD1),
     "fit from TFDS": Contender(fit_tfds, "tensorflow", CD1),
@@ -442,5 +444,6 @@ CONTENDERS = {
     "cd_update": Contender(cd_update, "tensorflow", CD1),
     "products, NumPy": Contender(products_numpy, "numpy", CD1),
     "products, TensorFlow": Contender(products, "tensorflow", CD),
+    "products, oneDNN": Contender(products, "oneDNN", CD),
     "products, JAX": Contender(products, "jax", CD),
 }

@@ -56,11 +56,17 @@ PACKAGES = [
 
 def environment(options, library="tensorflow"):
     """This shell's, but for settings that would favor one library; threads and device are fixed."""
-    kept = {k: v for k, v in os.environ.items() if not re.match("(OPENBLAS|MKL|OMP|KMP|GOMP)_", k)}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not re.match("(OPENBLAS|MKL|OMP|KMP|GOMP|TF_ENABLE)_", k)
+    }
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are timed as they usually are
     names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
     backend = "jax" if library == "jax" else "tensorflow"
     ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
+    if library == "oneDNN":
+        ours["TF_ENABLE_ONEDNN_OPTS"] = "1"
     if options.accelerator:  # processes share its memory
         ours |= {
             "JAX_DEFAULT_MATMUL_PRECISION": "float32",

@@ -19,7 +19,7 @@ from inference import INFERENCE
 
 def set_threads(library, threads):
     """Threads by each library's own call; `measure` has set the environment variables as well."""
-    if library == "tensorflow":
+    if library in ("tensorflow", "oneDNN"):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -182,6 +182,12 @@ def check_machine(rbm, name: str) -> None:
     check_built(rbm, name)
 
 
+def described(y) -> str:
+    """What an error says of targets, whose values a compiled step does not know."""
+    shape = getattr(y, "shape", None)
+    return type(y).__name__ if shape is None else f"targets of shape {tuple(shape)}"
+
+
 def _array_of(x):
     try:
         return np.asarray(x)

@@ -9,7 +9,7 @@ from keras import ops
 
 from rbm_tutorial.backend import replicas, single
 from rbm_tutorial.callbacks import WarnOfSaturation
-from rbm_tutorial.checks import check_count, check_flag, check_tied
+from rbm_tutorial.checks import check_count, check_flag, check_tied, described
 from rbm_tutorial.contrast import (
     batch_mean,
     contrast_with_model,
@@ -185,7 +185,8 @@ class ContrastiveDivergence(FastFit):
     def batch_loss(self, x, y, y_pred, weights, training):
         if y is not None:
             raise ValueError(
-                f"An RBM learns from `x` alone: pass images without labels. Received: y={y}"
+                "An RBM learns from `x` alone: pass images without labels. "
+                f"Received: {described(y)}"
             )
         rbm = self.rbm
         x = rbm.visible_units.checked(ops.cast(x, rbm.vb.dtype))

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from rbm_tutorial.backend import replicas, single, wait_for
-from rbm_tutorial.checks import check_flag
+from rbm_tutorial.checks import check_flag, described
 from rbm_tutorial.contrast import (
     batch_mean,
     contrast_with_model,
@@ -118,7 +118,7 @@ class WakeSleep(FastFit):
         dbn, top = self.dbn, self.dbn.top
         if (y is None) == bool(dbn.number_classes):
             wanted = "integer labels `y`" if dbn.number_classes else "no labels"
-            raise ValueError(f"This network learns from `x` and {wanted}. Received: y={y}")
+            raise ValueError(f"This network learns from `x` and {wanted}. Received: {described(y)}")
         x = dbn.lower[0].visible_units.checked(ops.cast(x, top.vb.dtype))
         cost = self._track(x, y, y_pred, weights)
         if not training:

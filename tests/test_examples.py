@@ -103,6 +103,13 @@ def test_of_images_and_labels_the_images_are_used(method):
         call(models[0], method, EXAMPLES, y=labels)
 
 
+def test_of_a_generator_that_brings_targets_their_shape_is_named():
+    """Not their values, which a compiled step does not know."""
+    pairs = ((EXAMPLES[:8], np.arange(8)) for _ in range(3))
+    with pytest.raises(ValueError, match=r"without labels\. Received: targets of shape \("):
+        trainer(machine()).fit(pairs, verbose=0)
+
+
 @functools.cache
 def unspoiled():
     model = trainer(RBM(3, seed=0))
