@@ -12,7 +12,7 @@ import numpy as np
 
 from rbm_tutorial.backend import checked_range
 from rbm_tutorial.checks import check_count, check_examples, check_share, real_array
-from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.pipelines import first_of, is_dataset
 
 LARGEST = float(np.finfo("float32").max)
 COUNTS = (  # beside the epochs; of these `None` is none
@@ -208,7 +208,7 @@ def with_first(x):
         batches = itertools.chain([first], x)
         x = (batch for batch in batches)  # a generator again, as Keras wants it
     else:
-        first = next(iter(x), None)
+        first = first_of(x)
     if first is None:
         check_examples("x", 0)
     first = first[0] if isinstance(first, (tuple, list)) else first

@@ -25,7 +25,7 @@ from rbm_tutorial.examples import (
     without_placeholder,
 )
 from rbm_tutorial.executions import UPDATES_AN_EXECUTION, shorter_executions, trained_by
-from rbm_tutorial.pipelines import is_dataset, shuffled_batches, without_autotuning
+from rbm_tutorial.pipelines import WholePasses, is_dataset, shuffled_batches, without_autotuning
 from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, place_told, weights_kept, written_whole
 from rbm_tutorial.saving import of_configuration
 
@@ -54,7 +54,7 @@ class FastFit(keras.Model):
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at, watchers = False, None, False, ()
+    labeled, width, looked_at, watchers = False, None, False, (WholePasses,)
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,6 @@
-"""`tf.data` pipelines: what they are, batches of an array, and the switch of the autotuner."""
+"""`tf.data` pipelines: what they are, their first batch, and that they give what they promise."""
+
+import keras
 
 
 def is_dataset(data) -> bool:
@@ -7,6 +9,51 @@ def is_dataset(data) -> bool:
     One that a `tf.distribute` strategy has distributed is none: it cannot be mapped.
     """
     return hasattr(data, "element_spec") and hasattr(data, "map")
+
+
+def first_of(batches):
+    """The first batch, or `None`, without harm to what is read from `batches` afterwards.
+
+    An iterator of a data set that goes before its end leaves TensorFlow 2.21 a `cache` that may
+    take for everything what was read so far: a later pass then ends after two batches. So the
+    iterator stays as long as the data set.
+    """
+    iterator = iter(batches)
+    if is_dataset(batches):
+        batches.begun = iterator
+    return next(iterator, None)
+
+
+class WholePasses(keras.callbacks.Callback):
+    """Raise when an epoch ends before the batches have come that a `tf.data.Dataset` promises."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.promised = int(data.cardinality()) if is_dataset(data) else 0  # negative: not known
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.before = self.updates()
+
+    def updates(self):
+        """Made so far; `None` where batches are shared out, or an optimizer does not count each."""
+        optimizer = self.model.optimizer
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if self.model.distributed or scaled or optimizer.gradient_accumulation_steps:
+            return None
+        return int(optimizer.iterations)
+
+    def on_epoch_end(self, epoch, logs=None):
+        limited = self.params["steps"] != self.promised or keras.config.max_steps_per_epoch()
+        if self.before is None or limited or self.model.stop_training:
+            return
+        made = self.updates() - self.before
+        if made < self.promised:
+            raise ValueError(
+                f"`x` must give the {self.promised} batches that its cardinality promises. "
+                f"Received {made}. If it is cached and was read in part before, by `next` or "
+                "`break`, TensorFlow's `cache` may hold that part alone: make the data set anew, "
+                "and read parts of one that is not cached."
+            )
 
 
 def without_autotuning(data):

@@ -1,10 +1,13 @@
-"""Pipelines of `tf.data`: an array in batches, and the autotuner that is switched off."""
+"""Pipelines of `tf.data`: an array in batches, the first batch, and the autotuner that is off."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from machines import machine
+from trained import EXAMPLES, batches_of, trainer
 
-from rbm_tutorial.pipelines import is_dataset, shuffled_batches, without_autotuning
+from rbm_tutorial import RBM
+from rbm_tutorial.pipelines import first_of, is_dataset, shuffled_batches, without_autotuning
 
 ROWS = np.arange(22.0)[:, None]
 
@@ -55,3 +58,43 @@ def test_autotuning_is_off_unless_asked_for():
 def test_data_sets_are_told_from_arrays():
     assert is_dataset(tf.data.Dataset.range(3))
     assert not any(is_dataset(data) for data in (ROWS, tf.constant(ROWS), [ROWS], None))
+
+
+# ---------------------------------------------------------------- what is read in part
+
+
+def cached():
+    """200 batches of what TFDS gives: examples that come from another thread, here cached."""
+    rows = tf.data.Dataset.range(2000).map(lambda i: tf.one_hot(i % 4, 4)).prefetch(10)
+    return rows.cache().batch(10)
+
+
+def read_on(data, begin):
+    begin(data)
+    return sum(1 for _ in data)
+
+
+def test_the_first_batch_leaves_all_of_a_cache_to_read():
+    """Of an iterator that goes, the cache keeps two batches in a fifth of the cases."""
+    assert {read_on(cached(), first_of) for _ in range(60)} == {200}
+    left = (read_on(cached(), lambda data: next(iter(data))) for _ in range(1000))
+    assert next((count for count in left if count < 200), None)
+
+
+@pytest.mark.parametrize("make", [lambda: RBM(3, seed=0), machine])
+def test_fit_learns_from_all_of_a_cache(make):
+    """An unbuilt layer looks at the first batch."""
+    for _ in range(6):
+        model = trainer(make())
+        model.fit(cached(), epochs=2, verbose=0, shuffle=False)
+        assert int(model.optimizer.iterations) == 400
+
+
+def test_a_data_set_that_ends_too_early_is_named(monkeypatch):
+    """As a cache does that was read in part before."""
+    data, model = batches_of(EXAMPLES), trainer(machine())
+    model.fit(data, verbose=0, shuffle=False)
+    many = tf.constant(5, tf.int64)
+    monkeypatch.setattr(tf.data.Dataset, "cardinality", lambda self: many)
+    with pytest.raises(ValueError, match=r"must give the 5 batches.*Received 3\. If it"):
+        model.fit(data, verbose=0, shuffle=False)
