@@ -16,7 +16,7 @@ def first_of(batches):
 
     An iterator of a data set that goes before its end leaves TensorFlow 2.21 a `cache` that may
     take for everything what was read so far: a later pass then ends after two batches. So the
-    iterator stays as long as the data set.
+    iterator stays with the data set, until `WholePasses` has seen its end.
     """
     iterator = iter(batches)
     if is_dataset(batches):
@@ -29,6 +29,7 @@ class WholePasses(keras.callbacks.Callback):
 
     def __init__(self, data):
         super().__init__()
+        self.data = data
         self.promised = int(data.cardinality()) if is_dataset(data) else 0  # negative: not known
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -54,6 +55,8 @@ class WholePasses(keras.callbacks.Callback):
                 "`break`, TensorFlow's `cache` may hold that part alone: make the data set anew, "
                 "and read parts of one that is not cached."
             )
+        if self.promised > 0:
+            self.data.begun = None
 
 
 def without_autotuning(data):

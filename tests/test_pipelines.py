@@ -86,8 +86,10 @@ def test_fit_learns_from_all_of_a_cache(make):
     """An unbuilt layer looks at the first batch."""
     for _ in range(6):
         model = trainer(make())
-        model.fit(cached(), epochs=2, verbose=0, shuffle=False)
+        data = cached()
+        model.fit(data, epochs=2, verbose=0, shuffle=False)
         assert int(model.optimizer.iterations) == 400
+        assert getattr(data, "begun", None) is None  # it may hold as much as `shuffle` does
 
 
 def test_a_data_set_that_ends_too_early_is_named(monkeypatch):
