@@ -15,13 +15,15 @@ def first_of(batches):
     """The first batch, or `None`, without harm to what is read from `batches` afterwards.
 
     An iterator of a data set that goes before its end leaves TensorFlow 2.21 a `cache` that may
-    take for everything what was read so far: a later pass then ends after two batches. So the
-    iterator stays with the data set, until `WholePasses` has seen its end.
+    take for everything what was read so far: a later pass then ends after two batches. So a data
+    set whose end is known is read to it, which fills the cache.
     """
     iterator = iter(batches)
-    if is_dataset(batches):
-        batches.begun = iterator
-    return next(iterator, None)
+    first = next(iterator, None)
+    if is_dataset(batches) and batches.cardinality() > 0:
+        for _ in iterator:
+            pass
+    return first
 
 
 class WholePasses(keras.callbacks.Callback):
@@ -29,17 +31,17 @@ class WholePasses(keras.callbacks.Callback):
 
     def __init__(self, data):
         super().__init__()
-        self.data = data
         self.promised = int(data.cardinality()) if is_dataset(data) else 0  # negative: not known
 
     def on_epoch_begin(self, epoch, logs=None):
         self.before = self.updates()
 
     def updates(self):
-        """Made so far; `None` where batches are shared out, or an optimizer does not count each."""
+        """Made so far; `None` where batches are shared out, or are not counted each."""
         optimizer = self.model.optimizer
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        if self.model.distributed or scaled or optimizer.gradient_accumulation_steps:
+        some = scaled or optimizer.gradient_accumulation_steps or not self.model.trainable_variables
+        if self.model.distributed or some:
             return None
         return int(optimizer.iterations)
 
@@ -55,8 +57,6 @@ class WholePasses(keras.callbacks.Callback):
                 "`break`, TensorFlow's `cache` may hold that part alone: make the data set anew, "
                 "and read parts of one that is not cached."
             )
-        if self.promised > 0:
-            self.data.begun = None
 
 
 def without_autotuning(data):

@@ -90,8 +90,8 @@ class ContrastiveDivergence(FastFit):
     pixels have no probability.
 
     A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
-    finds for the array, or for the first batch of a data set. Weights of examples do not count in
-    it. A layer that was built starts as it is, unless `evaluate` or `predict` of this model built
+    finds for the array, or for the first batch of a data set, which is read to its end for it where
+    that is known. Weights of examples do not count in it. A layer that was built starts as it is, unless `evaluate` or `predict` of this model built
     it and its visible biases are still 0. From biases of 0, bright images can drive hidden units to
     be always on, or always off; `fit` warns when that happens to most of them on an array.
 
