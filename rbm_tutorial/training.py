@@ -91,9 +91,10 @@ class ContrastiveDivergence(FastFit):
 
     A layer that was not built is built by `fit`, and its visible biases are those that `adapt`
     finds for the array, or for the first batch of a data set, which is read to its end for it where
-    that is known. Weights of examples do not count in it. A layer that was built starts as it is, unless `evaluate` or `predict` of this model built
-    it and its visible biases are still 0. From biases of 0, bright images can drive hidden units to
-    be always on, or always off; `fit` warns when that happens to most of them on an array.
+    that is known. Weights of examples do not count in it. A layer that was built starts as it is,
+    unless `evaluate` or `predict` of this model built it and its visible biases are still 0. From
+    biases of 0, bright images can drive hidden units to be always on, or always off; `fit` warns
+    when that happens to most of them on an array.
 
     Raises: `ValueError` for an untied layer, empty data, targets, wrong shapes and, in arrays,
     values outside [0, 1] (NaN included), before anything is learned. In data sets such values raise
