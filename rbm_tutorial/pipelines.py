@@ -40,8 +40,8 @@ class WholePasses(keras.callbacks.Callback):
         """Made so far; `None` where batches are shared out, or are not counted each."""
         optimizer = self.model.optimizer
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        some = scaled or optimizer.gradient_accumulation_steps or not self.model.trainable_variables
-        if self.model.distributed or some:
+        frozen = not self.model.trainable_variables
+        if self.model.distributed or scaled or frozen or optimizer.gradient_accumulation_steps:
             return None
         return int(optimizer.iterations)
 
