@@ -18,6 +18,12 @@ only_tensorflow, only_jax = only_on("tensorflow"), only_on("jax")
 REFUSED_WHEN_COMPILED = (ValueError, tf.errors.InvalidArgumentError)  # on JAX, on TensorFlow
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Seed the global generators, by which `fit` shuffles arrays: a test is no dice."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture
 def rbm():
     return machine()

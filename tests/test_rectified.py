@@ -241,8 +241,8 @@ def test_learns_and_is_saved(tmp_path):
     x = np.where(rng.random(x.shape) < 0.1, 1 - x, x).astype("float32")
     rbm = rectified_machine(seed=2)
     model = ContrastiveDivergence(rbm, persistent_chains=40, centered=True)
-    model.compile(keras.optimizers.SGD(0.3), steps_per_execution=1)
-    model.fit(x, epochs=5, batch_size=10, verbose=0)
+    model.compile(keras.optimizers.SGD(0.1), steps_per_execution=1)
+    model.fit(x, epochs=15, batch_size=10, verbose=0)
     mean = np.mean(log_likelihood(rbm, x, exact_log_partition(rbm)))
     share = x.mean(axis=0)
     assert mean > np.sum(share * np.log(share) + (1 - share) * np.log(1 - share)) + 0.3
