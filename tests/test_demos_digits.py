@@ -16,11 +16,12 @@ def test_the_packed_machine_is_made_anew_byte_for_byte():
 
 
 READ = """(() => {
-  const { unpack, reconstruct, strongest } = demos.dreamingMachine;
+  const { example, unpack, reconstruct, strongest } = demos.dreamingMachine;
   const { machine, digits } = unpack(digitsMachine);
   return {
     w: machine.w.slice(0, 2000),
     digits,
+    example,
     free_energy: v.map((image) => rbm.freeEnergy(machine, image)),
     reconstruction: reconstruct(machine, digits[3]),
     strongest: strongest(machine, digits[3], 10),
@@ -42,6 +43,7 @@ def test_dreaming_machine_computes_what_the_package_does_with_its_weights():
     change = np.array(got["free_energy"]) - np.asarray(shipped.free_energy(v))
     assert 0.3 < change.std() < 1 and np.abs(change).max() < 3
     assert np.std(got["free_energy"]) > 15
+    assert got["example"] == got["digits"][3] != got["digits"][8]
     digit = np.array(got["digits"][3:4], "float32")
     assert agree([got["reconstruction"]], rounded.reverse(rounded.forward(digit)), 1e-4)
     z = np.asarray(rounded.hidden_logits(digit))[0]

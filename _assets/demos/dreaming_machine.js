@@ -5,7 +5,18 @@
   const { element, text, line, rect, circle, shown } = parts;
   const [SIDE, PIXELS] = [28, 784];
   const HALF = PIXELS / 2;
+  const BLANK = "a blank page";
   const here = globalThis.document?.currentScript?.src;
+  /** The digit that is there before the weights are: of `digits` the fourth. */
+  const EXAMPLE =
+    "00000000000000000000000000000007800001fc00003fc00" +
+    "007980000638000007000001e00000180000038000001e000" +
+    "000f8000001e000000f000000300000030000003000001f00" +
+    "00ffe0000ff800007e0000000000000000000000000000000";
+
+  const bits = (hex) =>
+    Array.from(hex).flatMap((digit) =>
+      [8, 4, 2, 1].map((bit) => Number((parseInt(digit, 16) & bit) > 0)));
 
   /** The machine and the digits that tools/pack_digits.py has packed. */
   function unpack({ w, scale, hb, vb, digits, free_energy }) {
@@ -13,9 +24,6 @@
       const code = w.charCodeAt(n) - 35;
       return scale[n % hb.length] * (code % 2 ? -(code + 1) / 2 : code / 2);
     });
-    const bits = (hex) =>
-      Array.from(hex).flatMap((digit) =>
-        [8, 4, 2, 1].map((bit) => Number((parseInt(digit, 16) & bit) > 0)));
     return { machine: { w: weights, hb, vb }, digits: digits.map(bits), ofDigits: free_energy };
   }
 
@@ -80,7 +88,7 @@
       text(308, down(now) + 4, shown(now, 0));
   }
 
-  demos.dreamingMachine = { unpack, step, reconstruct, strongest, drawing };
+  demos.dreamingMachine = { example: bits(EXAMPLE), unpack, step, reconstruct, strongest, drawing };
 
   /** Loads the weights, 320 kB, when they are first asked for. */
   let waking = null;
@@ -126,12 +134,12 @@
     return filterPictures.get(j);
   }
 
-  /** Ink where the pointer goes, or under a pen that arrow keys move. */
-  function pad(drawn) {
+  /** Ink where the pointer goes, or under a pen of the arrow keys; first it replaces an example. */
+  function pad(example, drawn) {
     const part = canvas("demo-large", "Drawing of 28 by 28 pixels. Arrow keys move the pen, " +
       "space starts and stops its ink.", "draw a digit here");
     const { node } = part;
-    part.pixels = new Array(PIXELS).fill(0);
+    part.pixels = example;
     let [pen, inking, last] = [[10, 10], false, null];
     node.tabIndex = 0;
     node.setAttribute("role", "application");
@@ -143,8 +151,10 @@
       }
     }
     function stroke(from, to) {
+      const first = part.pixels === example;
+      if (first) part.pixels = new Array(PIXELS).fill(0);
       for (let n = 0; n <= 8; n++) dot([0, 1].map((k) => from[k] + ((to[k] - from[k]) * n) / 8));
-      drawn();
+      drawn(first);
     }
     const at = (event) => {
       const box = node.getBoundingClientRect();
@@ -189,7 +199,10 @@
   parts.mount("dreaming-machine", (root) => {
     const uniform = Math.random;
     let [packed, state, history, steps, keep, lastStep] = [null, null, [], 0, false, 0];
-    const drawn = pad(() => wakeAnd(begin));
+    const drawn = pad(bits(EXAMPLE), (first) => {
+      if (first) start.value = BLANK;
+      wakeAnd(begin);
+    });
     const dream = canvas("demo-large", "The machine's picture", "what the machine makes of it");
     const filters = Array.from({ length: 10 }, (_, n) =>
       canvas("demo-small", `Filter of the hidden unit with input number ${n + 1}`, ""));
@@ -198,7 +211,8 @@
       energy,
       element("p", {}, "The filters of the ten hidden units with the largest inputs, in nats:"),
       element("div", { className: "demo-filters" }, ...filters.map(({ figure }) => figure)));
-    const status = parts.status("Draw a digit with finger, mouse or keyboard, or choose one.");
+    const status = parts.status(
+      "Let it run from this digit, or draw your own with finger, mouse or keyboard.");
 
     /** Does it with the machine, which is loaded first if it is asleep. */
     function wakeAnd(act) {
@@ -256,11 +270,12 @@
     player.stop();
 
     const start = element("select", {},
-      ...["nothing", ..."0123456789", "noise"].map((name) =>
+      ...[BLANK, ..."0123456789", "noise"].map((name) =>
         element("option", { value: name }, /\d/.test(name) ? `a test digit, ${name}` : name)));
+    start.value = "3";
     start.onchange = () => wakeAnd(() => {
       drawn.pixels = {
-        nothing: () => new Array(PIXELS).fill(0),
+        [BLANK]: () => new Array(PIXELS).fill(0),
         noise: () => draw(new Array(PIXELS).fill(0.5), uniform),
       }[start.value]?.() ?? [...packed.digits[Number(start.value)]];
       begin();
@@ -270,7 +285,7 @@
       parts.row(runButton,
         parts.button("One step", ready(() => { player.stop(); move(); afterSteps(); })),
         parts.button("Reconstruct", () => wakeAnd(begin)),
-        parts.button("Clear", () => { start.value = "nothing"; start.onchange(); })),
+        parts.button("Clear", () => { start.value = BLANK; start.onchange(); })),
       parts.row(
         element("label", { className: "demo-check" }, "Start from", start),
         parts.checkbox("keep the upper half", (on) => { keep = on; })),
