@@ -108,8 +108,8 @@ def one_page() -> Path:
         f"<title>{CONFIG['title']}</title>"
         '<link rel="stylesheet" href="../html/_static/pygments.css">'
         '<link rel="stylesheet" href="../../tools/one_file.css">'
-        "<script>MathJax = {options: {enableMenu: false, processHtmlClass: 'math'}}</script>"
-        '<script src="../html/_static/mathjax/tex-chtml-full.js"></script>'
+        "<script>MathJax = {options: {processHtmlClass: 'math'}}</script>"
+        '<script src="../html/_static/mathjax/tex-chtml-used.js"></script>'
         f'</head><body class="mathjax_ignore">{cover}'
         f'<nav id="contents"><p class="title">Contents</p><ol>{"".join(listed)}</ol></nav>'
         f"{''.join(body)}</body></html>"
