@@ -16,7 +16,7 @@ EPUBCHECK := /usr/share/java/epubcheck.jar
 BUILD := rm -rf _build/html && $(BIN)/jupyter-book build . --all -W -n --keep-going -q
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # TensorFlow's C++ code logs these lines whatever that level.
-WITHOUT_LOGS := 2> >(grep --line-buffered -v -e absl::InitializeLog -e cudart_stub >&2)
+WITHOUT_LOGS := 2> >(grep --line-buffered -v -e absl::InitializeLog -e cudart_stub -e oneDNN >&2)
 SHELL := bash
 
 .DEFAULT_GOAL := help

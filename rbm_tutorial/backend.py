@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 BACKEND = keras.backend.backend()
+LARGEST = float(np.finfo("float32").max)
 if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":

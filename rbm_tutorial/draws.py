@@ -15,7 +15,7 @@ from rbm_tutorial.checks import (
     check_positive,
     real_array,
 )
-from rbm_tutorial.sampling import checked_known, clamped_step, independent_units
+from rbm_tutorial.sampling import checked_known, clamped_step, independent_units, known_sites
 
 
 def potential_scale_reduction(values) -> np.ndarray:
@@ -136,21 +136,3 @@ def _clamped_start(rbm, number, v, known):
     v, known = (np.tile(x, (number, 1)) for x in (v, known))
     free = np.asarray(independent_units(rbm, len(v)))
     return rbm.checked_visible(np.where(known, v, free)), known, (number, *shape)
-
-
-def known_sites(units, known) -> np.ndarray:
-    """Which sites are known, (rows, sites), if `known`, (rows, visible), says it of the units.
-
-    Raises: `ValueError` for groups of units of which one is on that are known in part.
-    """
-    width = known.shape[1]
-    alone = ops.convert_to_tensor(np.eye(width + 1, width, dtype="float32"))  # and none, last
-    log_z = np.asarray(units.log_normalizer(alone))
-    member = np.float32(log_z[:-1] != log_z[-1:])  # (visible, sites)
-    share = known @ member / member.sum(axis=0)
-    if not np.isin(share, (0, 1)).all():
-        raise ValueError(
-            "`known` must hold all units of a group of which one is on, or none. "
-            "Received groups that are known in part."
-        )
-    return share == 1

@@ -21,6 +21,7 @@ from rbm_tutorial.checks import (
     real_array,
 )
 from rbm_tutorial.rbm import RBM
+from rbm_tutorial.units import check_units
 
 MAX_STATES = 2**26  # so many states of 784 units take tens of minutes
 CHUNK_ELEMENTS = 2**22  # float64 numbers held at a time: 32 MiB
@@ -32,6 +33,7 @@ def layer_states(units, number: int) -> np.ndarray:
     Raises: `ValueError` for units with infinitely many states, or more than memory may hold, and a
     number of them that there cannot be.
     """
+    check_units("units", units)
     units.check_number(number)
     sites = _sites(units, number)
     if _log2_states(units, number) + math.log2(number) > math.log2(MAX_STATES):
@@ -94,12 +96,14 @@ def state_probabilities(units, logits, states) -> np.ndarray:
 
     Raises: `ValueError` for inputs that are not finite, and `states` that such units cannot have.
     """
+    check_units("units", units)
     logits, states = (
         finite_array(name, x).astype("float64")
         for name, x in [("logits", logits), ("states", states)]
     )
     check_matrix("logits", logits, None)
     check_matrix("states", states, logits.shape[1])
+    units.check_number(logits.shape[1])
     units.check_states("states", states)
     with double_precision():
         log_z, log_m = _sum_of_sites(units, logits), _log_measure(units, states)
@@ -129,8 +133,13 @@ def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarra
 def transition_matrix(rbm: RBM, beta: float = 1.0, base=0.0) -> np.ndarray:
     """Σ_h p(h | v) p(v' | h), one Gibbs step v → h → v': (visible states, visible states).
 
-    Raises: `ValueError` as `conditional_tables` does.
+    Raises: `ValueError` as `conditional_tables` does, and for more than 8,192 visible states.
     """
+    if (log2 := _log2_states(rbm.visible_units, len(_parameters(rbm)[2]))) > 13:
+        raise ValueError(
+            "`rbm` must have at most 2^13 visible states, 13 binary units, since the matrix has a "
+            f"number for each two of them. Received: 2^{log2:.1f}"
+        )
     h_given_v, v_given_h = conditional_tables(rbm, beta, base)
     return h_given_v @ v_given_h
 
@@ -167,7 +176,7 @@ def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _parameters(rbm):
-    check_built(rbm, "exact")
+    check_built(rbm, "sums over all states")
     return [np.asarray(parameter, "float64") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
 
 

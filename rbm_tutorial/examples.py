@@ -10,11 +10,10 @@ from types import GeneratorType
 import keras
 import numpy as np
 
-from rbm_tutorial.backend import checked_range
+from rbm_tutorial.backend import LARGEST, checked_range
 from rbm_tutorial.checks import check_count, check_examples, check_share, real_array
 from rbm_tutorial.pipelines import first_of, is_dataset
 
-LARGEST = float(np.finfo("float32").max)
 COUNTS = (  # beside the epochs; of these `None` is none
     "batch_size",
     "steps_per_epoch",

@@ -27,6 +27,7 @@ from rbm_tutorial.rbm import RBM
 from rbm_tutorial.recovery import Backup
 from rbm_tutorial.stack import DeepBeliefNetwork, checked_stack
 from rbm_tutorial.training import ContrastiveDivergence
+from rbm_tutorial.units import number_of_first
 
 BACKUPS = (Backup, keras.callbacks.BackupAndRestore)
 VALIDATION = 2**31  # in place of an epoch: the states of validation examples are drawn once
@@ -51,13 +52,20 @@ def transposed(rbm: RBM, hidden: int | None = None, **kwargs) -> RBM:
     visible, codes = rbm.number_visible_units, rbm.number_hidden_units
     hidden = visible if hidden is None else hidden
     check_count("hidden", hidden, least=visible)
+    of_first = _places(rbm.visible_units, visible, hidden)
     units = {"visible_units": rbm.hidden_units, "hidden_units": rbm.visible_units}
     above = RBM(hidden, number_visible_units=codes, **units, **kwargs)
     above.build((None, codes))
     w, hb, _ = (np.array(parameter) for parameter in above.get_weights())
-    w[:, :visible], hb[:visible] = np.transpose(rbm.w_rec), rbm.vb
+    w[:, of_first], hb[of_first] = np.transpose(rbm.w_rec), rbm.vb
     above.set_weights([w, hb, np.array(rbm.hb)])
     return above
+
+
+def _places(units, visible, hidden):
+    """Where `visible` units go among `hidden`: of units beside others the first type has room."""
+    first = number_of_first(units, visible)
+    return np.r_[:first, hidden - visible + first : hidden]
 
 
 class StatesAbove(keras.utils.PyDataset):
@@ -158,18 +166,8 @@ def train_stack(
     without a layer that sees them or the reverse.
     Source: Hinton, Osindero & Teh (2006), section 4.
     """
-    rbms = checked_stack(rbms)
-    for rbm in rbms:
-        check_tied(rbm, "train_stack")
-        rbm.hidden_units.check_number(rbm.number_hidden_units)
-    if len({id(rbm) for rbm in rbms}) < len(rbms):
-        raise ValueError("`rbms` must be different layers. Received one of them twice.")
+    rbms = checked_layers(rbms)
     for_each = callable(callbacks) and not isinstance(callbacks, type)
-    if not for_each and any(isinstance(c, BACKUPS) for c in as_list(callbacks)):
-        raise ValueError(
-            "`callbacks` with a backup must be a function that makes of a layer the callbacks for "
-            "it, each backup in a folder of its own. Received one backup for all layers."
-        )
     check_fit({**fit, "callbacks": None if for_each else callbacks})
     optimizers = [optimizer_for(rbm, optimizer) for rbm in rbms]
     check_flag("centered", centered)
@@ -207,8 +205,24 @@ def optimizer_for(rbm, optimizer):
     return keras.optimizers.get(optimizer(rbm) if callable(optimizer) else optimizer)
 
 
+def checked_layers(rbms):
+    """`rbms` as a list, once they are known to be different layers that can be trained."""
+    rbms = checked_stack(rbms)
+    for rbm in rbms:
+        check_tied(rbm, "train_stack")
+        rbm.hidden_units.check_number(rbm.number_hidden_units)
+    if len({id(rbm) for rbm in rbms}) < len(rbms):
+        raise ValueError("`rbms` must be different layers. Received one of them twice.")
+    return rbms
+
+
 def check_fit(given):
     """Raise a `ValueError` for what `fit` does not take, or not with states that are drawn."""
+    if any(isinstance(callback, BACKUPS) for callback in as_list(given["callbacks"])):
+        raise ValueError(
+            "`callbacks` with a backup must be a function that makes of a layer the callbacks for "
+            "it, each backup in a folder of its own. Received one backup for all layers."
+        )
     known = inspect.signature(keras.Model.fit).parameters.keys()
     known = known - {"self", "y", "sample_weight", "class_weight", "validation_split"}
     for name, value in given.items():

@@ -80,11 +80,13 @@ class LabeledRBM(RBM):
         """v and the one-hot form of `labels`, (batch,) integers: → (batch, visible).
 
         Raises: `ValueError` for labels that are not integers or outside 0 … classes - 1, and a `v`
-        that is no matrix.
+        that is no matrix, has other values than [0, 1] or another number of rows.
         """
-        v = real_tensor("v", v, self.vb.dtype)
-        check_matrix("v", v, self.vb.shape[0] - self.number_classes)
-        return ops.concatenate([v, one_hot(labels, self.number_classes, self.vb.dtype)], axis=1)
+        v = self._image(v)
+        y = one_hot(labels, self.number_classes, self.vb.dtype)
+        if None not in (rows := (v.shape[0], y.shape[0])) and rows[0] != rows[1]:
+            raise ValueError(f"`labels` must be {rows[0]}, one for each image. Received: {rows[1]}")
+        return ops.concatenate([v, y], axis=1)
 
     def class_probabilities(self, v):
         """p(y | v) = softmax over y of -F(v, y): (batch, image units) in [0, 1] → (batch, classes).
@@ -93,7 +95,7 @@ class LabeledRBM(RBM):
         Raises: `ValueError` on an untied layer, for another width or values outside [0, 1].
         """
         check_tied(self, "class_probabilities")
-        return ops.softmax(self._class_logits(v))
+        return ops.softmax(self._class_logits(self._image(v)))
 
     def image_free_energy(self, v):
         """F(v) = -log Σ_y exp(-F(v, y)): (batch, image units) in [0, 1] → (batch,) nats.
@@ -102,8 +104,8 @@ class LabeledRBM(RBM):
         Raises: `ValueError` on an untied layer, for another width or values outside [0, 1].
         """
         check_tied(self, "image_free_energy")
+        v = self._image(v)
         logits = self._class_logits(v)
-        v = real_tensor("v", v, self.vb.dtype)
         of_image = ops.matmul(single(v), single(self.vb[: -self.number_classes]))
         return -of_image - ops.logsumexp(logits, axis=1)
 
@@ -113,15 +115,19 @@ class LabeledRBM(RBM):
         That is vb_y + Σ_j log Z(v·w + w_y + hb)_j; v·vb of the image is left out.
         """
         w_image, w_label = self.w_rec[: -self.number_classes], self.w_rec[-self.number_classes :]
-        v = real_tensor("v", v, self.vb.dtype)
-        check_matrix("v", v, w_image.shape[0])
-        v = self.visible_units.first.checked(v, "v")
         logits = affine(v, w_image, self.hb)
         sums = [
             ops.sum(self.hidden_units.log_normalizer(logits + single(w_label[k])), axis=1)
             for k in range(self.number_classes)
         ]
         return ops.stack(sums, axis=1) + single(self.vb[-self.number_classes :])
+
+    def _image(self, v):
+        """`v` as a tensor, once it is known to be (batch, image units) in [0, 1]."""
+        check_built(self, "a machine that sees labels")
+        v = real_tensor("v", v, self.vb.dtype)
+        check_matrix("v", v, self.number_visible_units - self.number_classes)
+        return self.visible_units.first.checked(v, "v")
 
     def sample_image(self, labels, steps: int = 1000):
         """Draw v ~ p(v | y) for each of `labels`, (batch,): → (batch, image units) in {0, 1}.

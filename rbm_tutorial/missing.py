@@ -25,8 +25,7 @@ from rbm_tutorial.checks import (
     fixed_seed,
     real_array,
 )
-from rbm_tutorial.draws import known_sites
-from rbm_tutorial.sampling import clamped_step, independent_units
+from rbm_tutorial.sampling import clamped_step, independent_units, known_sites
 from rbm_tutorial.training import ContrastiveDivergence
 
 

@@ -7,6 +7,8 @@ in its place and has the sample weight of that. It is a Keras layer, so that cha
 the model.
 """
 
+import weakref
+
 import keras
 import numpy as np
 from keras import ops
@@ -40,6 +42,22 @@ def kept(name, initial, shape=None, dtype=None):
         synchronization="on_read",
         aggregation="only_first_replica",
     )
+
+
+def begins(source, rbm) -> bool:
+    """Whether a source of negatives has still to make its variables, which it makes once.
+
+    Raises: `ValueError` if it has made them for another machine.
+    """
+    if not hasattr(source, "made_for"):
+        source.made_for = weakref.ref(rbm)
+        return True
+    if source.made_for() is not rbm:
+        raise ValueError(
+            "`negatives` must be new, or those of this machine, for they hold its chains. Received "
+            f"a {type(source).__name__} that was started for another one: make one more."
+        )
+    return False
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
@@ -76,7 +94,7 @@ class PersistentChains(keras.layers.Layer):
     Attributes:
         chains: their states, (number, visible); under `tf.distribute` each replica has its own.
 
-    Raises: `ValueError` for fewer than one chain.
+    Raises: `ValueError` for fewer than one chain, and when it is started for a second machine.
     Source: Tieleman, Training restricted Boltzmann machines using approximations to the likelihood
     gradient (2008).
     """
@@ -87,7 +105,9 @@ class PersistentChains(keras.layers.Layer):
         self.number = number
 
     def start(self, rbm):
-        """Make the chains."""
+        """Make the chains, or keep those that have been made for this machine."""
+        if not begins(self, rbm):
+            return
 
         def states(shape, dtype):
             return independent_units(rbm, self.number)

@@ -10,12 +10,11 @@ import math
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import checked_range, single
+from rbm_tutorial.backend import LARGEST, checked_range, single
 from rbm_tutorial.checks import check_count
 from rbm_tutorial.units import CLOSEST_MEAN, unit_type
 
 LOG_SQRT_2_PI = math.log(2 * math.pi) / 2
-LARGEST = float(np.finfo("float32").max)
 # log M(s) - log t as a polynomial in t = 1/(1 + s/4), fitted at Chebyshev's nodes to M in double
 # precision: within 6e-9 for every s from 0 on, its derivative within 6e-7 relative to the mean.
 RATE = 0.25
@@ -78,7 +77,8 @@ class ReLU:
 
     def checked(self, x, name="x"):
         message = f"`{name}` must be finite and at least 0. Received values"
-        return checked_range(x, 0, LARGEST, message)
+        known = checked_range(single(x), 0, LARGEST, message)  # LARGEST is ∞ in half precision
+        return ops.cast(known, x.dtype)
 
     def check_states(self, name, x):
         x = np.asarray(x)

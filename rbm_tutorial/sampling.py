@@ -157,6 +157,24 @@ def checked_known(known, shape: tuple[int, int]) -> np.ndarray:
     return np.broadcast_to(known.astype(bool), shape)
 
 
+def known_sites(units, known) -> np.ndarray:
+    """Which sites are known, (rows, sites), if `known`, (rows, visible), says it of the units.
+
+    Raises: `ValueError` for groups of units of which one is on that are known in part.
+    """
+    width = known.shape[1]
+    alone = ops.convert_to_tensor(np.eye(width + 1, width, dtype="float32"))  # and none, last
+    log_z = np.asarray(units.log_normalizer(alone))
+    member = np.float32(log_z[:-1] != log_z[-1:])  # (visible, sites)
+    share = known @ member / member.sum(axis=0)
+    if not np.isin(share, (0, 1)).all():
+        raise ValueError(
+            "`known` must hold all units of a group of which one is on, or none. "
+            "Received groups that are known in part."
+        )
+    return share == 1
+
+
 def inpaint(rbm, v, known, steps: int):
     """Draw the unknown units given the known ones: Gibbs chains in which those stay as they are.
 
@@ -167,12 +185,14 @@ def inpaint(rbm, v, known, steps: int):
         steps: Gibbs steps.
 
     Returns: v, (chains, visible); after many steps a draw from p(v_unknown | v_known).
-    Raises: `ValueError` for a `known` of another shape or other values, and as `run_chains`.
+    Raises: `ValueError` for a `known` of another shape or other values, groups of units of which
+    one is on that are known in part, and as `run_chains`.
     """
     check_built(rbm, "inpaint")
     check_count("steps", steps)
     v = rbm.checked_visible(v)
     one_step, known = _compiled(rbm, clamped_step), checked_known(known, tuple(v.shape))
+    known_sites(rbm.visible_units, known)
     for _ in range(steps):
         v = one_step(v, known)
     return v

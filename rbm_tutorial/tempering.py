@@ -14,7 +14,7 @@ from keras import ops
 from rbm_tutorial.annealing import base_biases, checked_betas
 from rbm_tutorial.backend import affine, compiled_draws, wait_for
 from rbm_tutorial.checks import check_count, check_machine
-from rbm_tutorial.negatives import kept
+from rbm_tutorial.negatives import begins, kept
 from rbm_tutorial.sampling import (
     independent_units,
     parameters_of,
@@ -124,8 +124,10 @@ class TemperedChains(keras.layers.Layer):
     Attributes:
         chains: states at β = 1, (number, visible).
 
+    Draws from the layer.
+
     Raises: `ValueError` for fewer than one chain or two temperatures, others than rise from 0 to 1,
-    and on an untied layer. Draws from the layer.
+    on an untied layer, and when it is started for a second machine.
     Source: Swendsen & Wang (1986); in learning, Desjardins et al. (2010).
     """
 
@@ -140,8 +142,13 @@ class TemperedChains(keras.layers.Layer):
         return len(self.first_betas)
 
     def start(self, rbm):
-        """Make the chains, all replicas of which are drawn from the biases vb alone."""
+        """Make the chains, all replicas of which are drawn from the biases vb alone.
+
+        Those that have been made for this machine are kept.
+        """
         check_machine(rbm, type(self).__name__)
+        if not begins(self, rbm):
+            return
         self.make_ladder(rbm)
         rungs, number, visible = self.rungs, self.number, rbm.number_visible_units
 

@@ -158,6 +158,8 @@ class ContrastiveDivergence(FastFit):
             self.build((None, self.rbm.number_visible_units))
 
     def build(self, input_shape):
+        if self.built:  # chains, offsets and what is followed go on
+            return
         if not self.rbm.built:
             self.rbm.build(input_shape)
         self.negatives.start(self.rbm)

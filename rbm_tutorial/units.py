@@ -33,7 +33,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import checked_range, single
+from rbm_tutorial.backend import LARGEST, checked_range, single
 from rbm_tutorial.checks import check_binary, check_count
 
 CLOSEST_MEAN = 0.001  # to 0 and 1, for `logits`: Hinton, A practical guide (2012), section 8
@@ -230,8 +230,9 @@ class Gaussian:
         return mean
 
     def checked(self, x, name="x"):
-        largest = float(np.finfo("float32").max)
-        return checked_range(x, -largest, largest, f"`{name}` must be finite. Received values")
+        message = f"`{name}` must be finite. Received values"
+        known = checked_range(single(x), -LARGEST, LARGEST, message)  # LARGEST is ∞ in half
+        return ops.cast(known, x.dtype)
 
     def check_states(self, name, x):
         if not np.isfinite(np.asarray(x)).all():
@@ -313,3 +314,10 @@ class Beside:
     def split(self, x):
         """(batch, units) → those of the first type, and those of the last, (batch, count)."""
         return x[:, : -self.count], x[:, -self.count :]
+
+
+def number_of_first(units, number: int) -> int:
+    """How many of a layer's units are of its first type: all, but for those `Beside` it."""
+    while isinstance(units, Beside):
+        units, number = units.first, number - units.count
+    return number

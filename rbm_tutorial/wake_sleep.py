@@ -96,6 +96,8 @@ class WakeSleep(FastFit):
         return self.dbn.lower[0].number_visible_units
 
     def build(self, input_shape):
+        if self.built:  # chains and offsets go on
+            return
         top = self.dbn.top
         self.negatives.start(top)
         self.offsets = offset_variables(self, top) if self.centered else ()

@@ -31,6 +31,7 @@ from rbm_tutorial.exact import (
     transition_matrix,
     visible_probabilities,
 )
+from rbm_tutorial.units import Bernoulli
 
 ENUMERABLE = ("binary, binary", "binary, classes", "classes, binary", "labels, binary")
 ENUMERABLE += ("binomial, binary",)  # both layers
@@ -66,6 +67,26 @@ def test_refuses_more_states_than_memory_holds():
         layer_states(BINARY, 784)
     with pytest.raises(ValueError, match="Received: 60 units"):
         visible_probabilities(machine(60, 2))
+
+
+@pytest.mark.parametrize("units", [Bernoulli, "Bernoulli", None])
+def test_names_what_is_no_type_of_units(units):
+    for function in (
+        lambda: layer_states(units, 3),
+        lambda: state_probabilities(units, np.eye(4), np.eye(4)),
+    ):
+        with pytest.raises(ValueError, match=r"`units` must be a type of units.*Received"):
+            function()
+
+
+def test_refuses_inputs_of_groups_that_are_not_whole():
+    with pytest.raises(ValueError, match=r"multiple of the 3 classes.*Received: 4"):
+        state_probabilities(CLASSES, np.eye(4), np.eye(4))
+
+
+def test_refuses_a_transition_matrix_larger_than_memory():
+    with pytest.raises(ValueError, match=r"at most 2\^13 visible states.*Received: 2\^14"):
+        transition_matrix(machine(14, 2))
 
 
 @pytest.mark.parametrize(

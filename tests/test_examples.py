@@ -14,7 +14,7 @@ from conftest import REFUSED_WHEN_COMPILED
 from inputs import RIGHT, WRONG, assert_same
 from machines import machine
 from networks import labeled_network
-from trained import EXAMPLES, assert_equal_weights, batches_of, trainer
+from trained import EXAMPLES, assert_equal_weights, data_set_of, trainer
 
 from rbm_tutorial import RBM, WakeSleep
 
@@ -30,9 +30,9 @@ def one_generator(x):
 
 WRONG_BATCHES = {
     "no batches": (tf.data.Dataset.from_tensor_slices(EXAMPLES), "batch"),
-    "TFDS examples": (batches_of({"image": EXAMPLES, "label": EXAMPLES[:, 0]}), "flatten_image"),
-    "batches of images": (batches_of(EXAMPLES[:, None]), "flatten"),
-    "batches of another width": (batches_of(EXAMPLES[:, :3]), "shape"),
+    "TFDS examples": (data_set_of({"image": EXAMPLES, "label": EXAMPLES[:, 0]}), "flatten_image"),
+    "batches of images": (data_set_of(EXAMPLES[:, None]), "flatten"),
+    "batches of another width": (data_set_of(EXAMPLES[:, :3]), "shape"),
     "ragged batches": (
         tf.data.Dataset.from_tensors(tf.ragged.constant([[1.0], [1.0, 0.0]])),
         "dense",
@@ -85,7 +85,7 @@ def test_what_means_the_same_gives_the_same(method, kind):
 
 
 @pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch", "predict_on_batch"])
-@pytest.mark.parametrize("many", [batches_of(EXAMPLES), one_generator(EXAMPLES)])
+@pytest.mark.parametrize("many", [data_set_of(EXAMPLES), one_generator(EXAMPLES)])
 def test_a_batch_is_one(rbm, method, many):
     with pytest.raises(ValueError, match=r"`x` must be one batch.*Received"):
         call(trainer(rbm), method, many)
@@ -96,8 +96,8 @@ def test_of_images_and_labels_the_images_are_used(method):
     """Of data sets, in which labels come along; labels that are passed are refused."""
     models, labels = [trainer(machine()) for _ in range(2)], np.arange(22)
     more = {"shuffle": False} if method == "fit" else {}
-    call(models[0], method, batches_of(EXAMPLES), **more)
-    call(models[1], method, batches_of(EXAMPLES, labels), **more)
+    call(models[0], method, data_set_of(EXAMPLES), **more)
+    call(models[1], method, data_set_of(EXAMPLES, labels), **more)
     assert_same(state(models[0]), state(models[1]))
     with pytest.raises(ValueError, match=r"`y` must be left out.*Received: ndarray of shape"):
         call(models[0], method, EXAMPLES, y=labels)
@@ -134,12 +134,12 @@ def test_neither_do_values_in_the_second_batch():
     bad = np.concatenate([EXAMPLES[:8], 7 * EXAMPLES[:8]])
     model = trainer(RBM(3, seed=0))
     with pytest.raises(REFUSED_WHEN_COMPILED):
-        model.fit(batches_of(bad), verbose=0, shuffle=False)
+        model.fit(data_set_of(bad), verbose=0, shuffle=False)
     history = model.fit(EXAMPLES, batch_size=8, verbose=0).history
     assert np.isfinite(history["loss"]).all()
 
 
-@pytest.mark.parametrize("make", [one_generator, batches_of])
+@pytest.mark.parametrize("make", [one_generator, data_set_of])
 def test_the_first_batch_is_learned_from_though_the_layer_was_built_by_it(make):
     models = [trainer(RBM(3, seed=0)) for _ in range(2)]
     models[0].fit(make(EXAMPLES), verbose=0, shuffle=False)
@@ -197,7 +197,7 @@ def test_held_out_examples_are_checked_before_training(rbm):
 def test_evaluation_tells_bad_values_from_weights_that_are_lost(rbm):
     model = trainer(rbm)
     with pytest.raises(REFUSED_WHEN_COMPILED, match=r"(?s)must lie in|values that its units"):
-        model.evaluate(batches_of(7 * EXAMPLES), verbose=0)
+        model.evaluate(data_set_of(7 * EXAMPLES), verbose=0)
     rbm.hb.assign(np.full(3, np.nan))
     with pytest.raises(ValueError, match=r"The weights must be numbers.*learning diverged"):
         model.evaluate(EXAMPLES, verbose=0)
@@ -216,7 +216,7 @@ class OneBatch(keras.utils.PyDataset):
 
 
 @pytest.mark.parametrize("built", [False, True])
-@pytest.mark.parametrize("given", [np.array, batches_of, OneBatch, one_generator])
+@pytest.mark.parametrize("given", [np.array, data_set_of, OneBatch, one_generator])
 def test_validation_data_of_another_width_are_noticed_before_anything_is_built(given, built):
     """Not after an epoch."""
     model = trainer(machine() if built else RBM(3, seed=0))
@@ -235,10 +235,10 @@ def test_a_first_batch_that_is_wrong_does_not_build_the_layer():
     model, fresh = (trainer(RBM(3, seed=0)) for _ in range(2))
     for wrong in (7 * EXAMPLES, EXAMPLES[:, :3] - 1):
         with pytest.raises(ValueError, match=r"`x` must lie in.*Received"):
-            model.fit(batches_of(wrong), verbose=0)
+            model.fit(data_set_of(wrong), verbose=0)
         assert not model.rbm.built
     for each in (model, fresh):
-        each.fit(batches_of(EXAMPLES), verbose=0)
+        each.fit(data_set_of(EXAMPLES), verbose=0)
     assert_equal_weights(model, fresh)
 
 

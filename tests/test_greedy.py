@@ -10,7 +10,7 @@ from enumerated import exact_of, states
 from machines import BINARY, each_pair, machine, machine_of
 from networks import exact_bound, exact_p_v, table, untraced, up_tables
 from sampled import p_value, warm
-from trained import assert_equal_weights, batches_of, trainer
+from trained import assert_equal_weights, data_set_of, trainer
 
 from rbm_tutorial import RBM, DeepBeliefNetwork, LabeledRBM, bars_and_stripes, train_stack
 from rbm_tutorial.greedy import StatesAbove, as_list, checked_examples, transposed
@@ -111,7 +111,7 @@ def test_layers_are_trained_in_turn_on_states_of_the_one_below():
     assert dbn.predict(X, verbose=0).shape == (14, 4)
 
 
-@each_pair("binary, binary", "classes, binary", "binary, classes")
+@each_pair("binary, binary", "classes, binary", "binary, classes", "labels, binary")
 def test_upside_down_p_of_v_is_p_of_h(pair):
     rbm = machine_of(pair)
     exact = exact_of(rbm)
@@ -210,7 +210,7 @@ def test_an_optimizer_may_be_named_given_or_made(optimizer):
 @eagerly
 def test_images_may_come_in_batches_of_a_data_set():
     expected = train_stack(X, two_layers(), epochs=2, verbose=0)
-    made = train_stack(batches_of(X), two_layers(), callbacks=None, epochs=2, verbose=0)
+    made = train_stack(data_set_of(X), two_layers(), callbacks=None, epochs=2, verbose=0)
     assert_equal_weights(expected, made)
 
 
@@ -223,13 +223,13 @@ WEIGHT = np.arange(len(X), dtype="float32")
     [
         (False, X.tolist(), None),
         (False, [X], None),
-        (False, batches_of(X, LABEL), None),
+        (False, data_set_of(X, LABEL), None),
         (False, (X, None, WEIGHT), WEIGHT),
         (True, [X, LABEL], None),
-        (True, batches_of(X, LABEL), None),
-        (True, (batches_of(X, LABEL), None), None),
+        (True, data_set_of(X, LABEL), None),
+        (True, (data_set_of(X, LABEL), None), None),
         (True, (X, LABEL.tolist(), WEIGHT), WEIGHT),
-        (True, batches_of(X, LABEL, WEIGHT), WEIGHT),
+        (True, data_set_of(X, LABEL, WEIGHT), WEIGHT),
     ],
 )
 def test_examples_come_as_fit_takes_them(labeled, data, weights):

@@ -126,9 +126,23 @@ def test_joins_and_splits(rbm):
 
 @pytest.mark.parametrize("v", [states(4), 255 * states(3), np.full((2, 3), np.nan), [["1"] * 3]])
 def test_refuses_to_classify_what_are_no_images(rbm, v):
-    for method in (rbm.class_probabilities, rbm.image_free_energy):
+    for method in (rbm.class_probabilities, rbm.image_free_energy, lambda v: rbm.join(v, LABELS)):
         with pytest.raises(ValueError, match=r"`v` must .*Received"):
             method(v)
+
+
+def test_without_weights_it_says_so():
+    unbuilt = LabeledRBM(2, number_classes=4)
+    for method in (unbuilt.class_probabilities, unbuilt.image_free_energy):
+        with pytest.raises(ValueError, match="call `build` first"):
+            method(IMAGES)
+    with pytest.raises(ValueError, match="call `build` first"):
+        unbuilt.join(IMAGES, LABELS)
+
+
+def test_refuses_more_labels_than_images(rbm):
+    with pytest.raises(ValueError, match=r"`labels` must be 32, one for each image. Received: 31"):
+        rbm.join(IMAGES, LABELS[1:])
 
 
 @pytest.mark.parametrize("labels", [np.array([0, 4]), np.array([-1, 0])])

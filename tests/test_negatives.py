@@ -10,6 +10,7 @@ from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.negatives import DataChains, PersistentChains
+from rbm_tutorial.tempering import TemperedChains
 
 NUMBER = 12_000
 STATE = 13  # the number of one of the 16 states, 1101
@@ -230,6 +231,41 @@ def test_chains_are_saved_and_loaded_with_the_model(tmp_path):
     model.save_weights(tmp_path / "model.weights.h5")
     fresh.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(fresh.chains, model.chains)
+
+
+SOURCES = {"persistent": PersistentChains, "tempered": lambda n: TemperedChains(n, 3)}
+each_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+
+
+@each_source
+def test_chains_that_were_started_go_on_in_a_model_of_their_machine(tmp_path, rbm, source):
+    """Whoever started them: a call, another model, or the same one, built again."""
+    negatives = source(5)
+    negatives.start(rbm)
+    drawn(negatives, rbm, EXAMPLES)
+    moved = np.array(negatives.chains)
+    models = [trainer(rbm, negatives=negatives, centered=True) for _ in range(2)]
+    for model in models:
+        model.build((None, 4))
+        np.testing.assert_array_equal(model.chains, moved)
+    models[1].fit(EXAMPLES, epochs=2, verbose=0)
+    models[1].build((None, 4))
+    learned = np.array(models[1].chains)
+    assert not np.array_equal(learned, moved)
+    np.testing.assert_array_equal(models[0].chains, learned)
+    models[1].save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.chains, learned)
+    assert_equal_weights(loaded, models[1])
+
+
+@each_source
+def test_chains_of_one_machine_are_not_those_of_another(rbm, source):
+    """Silently made anew they were lost to the first model, whose file could not be loaded."""
+    negatives = source(5)
+    trainer(rbm, negatives=negatives).build((None, 4))
+    with pytest.raises(ValueError, match=r"`negatives` must be new, .*started for another one"):
+        trainer(copy_of(rbm), negatives=negatives).build((None, 4))
 
 
 @keras.saving.register_keras_serializable("tests")

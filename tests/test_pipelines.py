@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from machines import machine
-from trained import EXAMPLES, batches_of, trainer
+from trained import EXAMPLES, data_set_of, trainer
 
 from rbm_tutorial import RBM
 from rbm_tutorial.pipelines import first_of, is_dataset, shuffled_batches, without_autotuning
@@ -101,12 +101,12 @@ def test_a_frozen_layer_makes_no_updates_and_is_no_error():
     model = trainer(machine())
     model.rbm.trainable = False
     model.compile()
-    assert model.fit(batches_of(EXAMPLES), verbose=0, shuffle=False).history
+    assert model.fit(data_set_of(EXAMPLES), verbose=0, shuffle=False).history
 
 
 def test_a_data_set_that_ends_too_early_is_named(monkeypatch):
     """As a cache does that was read in part before."""
-    data, model = batches_of(EXAMPLES), trainer(machine())
+    data, model = data_set_of(EXAMPLES), trainer(machine())
     model.fit(data, verbose=0, shuffle=False)
     many = tf.constant(5, tf.int64)
     monkeypatch.setattr(tf.data.Dataset, "cardinality", lambda self: many)

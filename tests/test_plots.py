@@ -4,7 +4,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from machines import machine
+from machines import LABELS, machine
 from trained import EXAMPLES, trainer
 
 from rbm_tutorial import RBM, plots
@@ -52,6 +52,15 @@ def test_filters_share_one_scale_symmetric_about_zero():
     assert -low == high == pytest.approx(abs(w).max())
     assert len(ax.figure.axes) == 2  # the other is the color bar
     assert ax.images[0].get_array().shape == plots.filters(rbm, 2, 3).images[0].get_array().shape
+
+
+def test_filters_of_a_machine_that_sees_labels_are_its_images():
+    rbm = machine(7, 2, visible_units=LABELS)
+    picture = plots.filters(rbm, columns=2).images[0].get_array().filled(np.nan)
+    for j in range(2):
+        np.testing.assert_array_equal(
+            tile(picture, 0, j, 2, 2), np.array(rbm.w_rec)[:4, j].reshape(2, 2)
+        )
 
 
 def test_reconstructions_stand_below_their_originals():

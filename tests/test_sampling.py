@@ -188,6 +188,14 @@ def test_unknown_units_come_to_their_distribution_given_the_known_ones(
         assert not np.all(wrong[:, KNOWN] == pixels)
 
 
+@pytest.mark.parametrize("known", [[1, 1, 1, 0, 0], [0, 0, 0, 1, 1]])
+def test_refuses_to_inpaint_a_group_that_is_known_in_part(known):
+    """Else two of its units, or none, could be on."""
+    start = np.tile([1.0, 0, 1, 0, 0], (3, 1))
+    with pytest.raises(ValueError, match=r"`known` must hold all units of a group.*in part"):
+        inpaint(machine_of(PAIRS["labels, binary"]), start, np.array(known, bool), 3)
+
+
 # ---------------------------------------------------------------- a noisy image
 
 

@@ -12,6 +12,7 @@ from sampled import cell_probabilities, p_value, sharing_noise, warm, with_sampl
 from scipy import special, stats
 
 from rbm_tutorial import RBM, backend
+from rbm_tutorial.rectified import ReLU
 from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian
 
 KINDS = {  # and how many units
@@ -206,6 +207,17 @@ def test_lets_means_pass(units, row):
     x = np.array([row, row], "float32")
     np.testing.assert_array_equal(units.checked(tensor(x)), x)
     np.testing.assert_array_equal(backend.compiled(units.checked)(tensor(x)), x)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("units", [REAL, ReLU()])
+def test_refuses_infinity_in_every_precision(units, dtype):
+    """In half precision it is beyond 65,504, or where bfloat16 ends, just below float32."""
+    convert = keras.ops.convert_to_tensor
+    finite = convert([[0.0, 60_000.0]], dtype)
+    assert np.all(np.asarray(units.checked(finite) == finite))
+    with pytest.raises(ValueError, match=r"`x` must be finite.*Received values from 0 to inf"):
+        units.checked(convert([[0.0, np.inf]], dtype), "x")
 
 
 @pytest.mark.parametrize(("units", "row", "message"), OUTSIDE)

@@ -29,7 +29,7 @@ class Given(keras.layers.Layer):
         return keras.ops.convert_to_tensor(self.v_k)
 
 
-def batches_of(*parts):
+def data_set_of(*parts):
     """A data set of x, or of tuples, in batches of eight."""
     return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(8)
 
