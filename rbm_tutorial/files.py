@@ -25,7 +25,10 @@ def brief(error: BaseException) -> str:
 
 
 def read_json(path, way_out: str = OF_THE_PACKAGE):
-    """What a JSON file holds. Raises: `ValueError` that names a missing or damaged file."""
+    """What a JSON file holds.
+
+    Raises: `ValueError` that names a missing or damaged file.
+    """
     with named(path, way_out):
         return json.loads(path.read_text(encoding="utf-8"))
 

@@ -206,7 +206,8 @@ class RBM(keras.layers.Layer):
         v⁽ᵏ⁾ is drawn by `cd_steps` Gibbs steps that start at `x`, (batch, visible) in [0, 1].
         Returns the reconstruction cost of `x` after the step: a scalar, nats. Works eagerly and
         in a `tf.function`, which keeps the learning rate that it was traced with.
-        Raises: for values outside [0, 1], and `ValueError` on an untied layer.
+        Raises: `ValueError` on an untied layer and for values outside [0, 1], in a `tf.function`
+        `tf.errors.InvalidArgumentError` for these.
         """
         check_tensorflow("cd_update")
         import tensorflow as tf

@@ -186,7 +186,8 @@ class TemperedChains(keras.layers.Layer):
         """Take so many steps without learning: → the states at the cold end, (number, visible).
 
         With `observe`, a function of these, also what it returned after each step, (steps, …).
-        Draws from `rbm`. Raises: `ValueError` for fewer than one step.
+        Draws from `rbm`.
+        Raises: `ValueError` for fewer than one step.
         """
         check_count("steps", steps)
         state = Replicas(*(variable.value for variable in self.replicas))

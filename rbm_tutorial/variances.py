@@ -86,7 +86,8 @@ class VarianceLearning(ContrastiveDivergence):
         """log p(v) = -F(v/σ) - log Z - Σ log σ of each example: (batch, visible) → (batch,) nats.
 
         `log_z` is that of the RBM, as from `exact_log_partition` or `ais_log_partition`; it does
-        not depend on σ. Draws nothing. Raises: `ValueError` for another shape, NaN or infinity.
+        not depend on σ. Draws nothing.
+        Raises: `ValueError` for another shape, NaN or infinity.
         """
         u = self.standardized(self.rbm.checked_visible(v))
         return -self.rbm.free_energy(u) - log_z - ops.sum(single(self.log_scale))
