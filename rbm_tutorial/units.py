@@ -79,9 +79,7 @@ def free_energy(units, v, hidden_logits, vb):
 
     Args:
         units: the types of visible and of hidden units.
-        v: (batch, visible).
-        hidden_logits: z, (batch, hidden).
-        vb: (visible,).
+        v, hidden_logits, vb: (batch, visible), z of shape (batch, hidden), and (visible,).
     """
     visible, hidden = units
     of_hidden = ops.sum(hidden.log_normalizer(hidden_logits), axis=1)
@@ -231,8 +229,7 @@ class Gaussian:
 
     def checked(self, x, name="x"):
         message = f"`{name}` must be finite. Received values"
-        known = checked_range(single(x), -LARGEST, LARGEST, message)  # LARGEST is ∞ in half
-        return ops.cast(known, x.dtype)
+        return ops.cast(checked_range(single(x), -LARGEST, LARGEST, message), x.dtype)
 
     def check_states(self, name, x):
         if not np.isfinite(np.asarray(x)).all():
