@@ -55,6 +55,10 @@ class Blocks(keras.callbacks.Callback):
 
     `data`, a tuple of arrays, are copied to the device if they take at most half of the memory that
     is free there. Else each block is copied when its turn comes.
+
+    With `shuffle` NumPy's global generator draws the order of each epoch. A run that goes on in
+    another process draws those of the epochs before it, too, and leaves them, so that with the same
+    global seed it has the orders that it would have had.
     """
 
     def __init__(self, data, batch_size: int, shuffle: bool, device=None):
@@ -67,6 +71,9 @@ class Blocks(keras.callbacks.Callback):
         self.batch_size, self.shuffle = batch_size, shuffle
 
     def on_epoch_begin(self, epoch, logs=None):
+        for _ in range(self.model.orders_drawn, epoch if self.shuffle else 0):
+            np.random.permutation(len(self.host[0]))  # noqa: NPY002
+        self.model.orders_drawn = epoch + 1
         updates = self.model.steps_per_execution
         self.blocks = blocks_of_rows(len(self.host[0]), self.batch_size, self.shuffle, updates)
 

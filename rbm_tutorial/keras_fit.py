@@ -61,7 +61,7 @@ class FastFit(keras.Model):
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
         self.traced_with = self.learning = None
-        self.block_function, self.shortened = None, {}
+        self.block_function, self.shortened, self.orders_drawn = None, {}, 0
 
     def compile(self, optimizer=None, loss=None, *, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default many updates run between two returns to Python.

@@ -11,6 +11,7 @@ from trained import EXAMPLES
 
 from rbm_tutorial import ContrastiveDivergence
 from rbm_tutorial.backend import BACKEND
+from rbm_tutorial.recovery import Backup
 
 if BACKEND == "jax":
     import jax
@@ -76,7 +77,7 @@ def test_the_updates_of_a_block_come_one_after_another(memory, held):
     data = (np.arange(20, dtype="float32").reshape(10, 2),)  # 80 bytes
     in_blocks = blocks.Blocks(data, 4, False, Device(memory))
     assert (in_blocks.held is not None) == held
-    in_blocks.set_model(SimpleNamespace(steps_per_execution=2))
+    in_blocks.set_model(SimpleNamespace(steps_per_execution=2, orders_drawn=0))
     in_blocks.on_epoch_begin(0)
     run = in_blocks.train_function(blocks.block_function(sums))
     state = jax.numpy.zeros(2), jax.numpy.zeros((), "int32")
@@ -170,6 +171,29 @@ def test_the_order_of_an_epoch_is_drawn_in_that_epoch(rbm):
     for first, last in [(0, 1), (1, 3)]:
         halves.fit(EXAMPLES, batch_size=4, epochs=last, initial_epoch=first, verbose=0,
                    callbacks=[seeded])  # fmt: skip
+    np.testing.assert_array_equal(halves.rbm.w_rec, whole.rbm.w_rec)
+
+
+@pytest.mark.parametrize(("seed", "equal"), [(3, True), (4, False)])
+def test_a_run_that_goes_on_elsewhere_has_the_orders_it_would_have_had(rbm, tmp_path, seed, equal):
+    """In a process in which the global seed is set anew; with another one it has others."""
+    whole, _ = fitted(rbm, batch_size=4)
+    for of_part, last in [(3, 2), (seed, 3)]:
+        keras.utils.set_random_seed(of_part)
+        model = ContrastiveDivergence(copy_of(rbm), persistent_chains=6, centered=True)
+        model.compile(keras.optimizers.SGD(0.2, momentum=0.5), steps_per_execution=3)
+        backup = [Backup(tmp_path)]
+        model.fit(EXAMPLES, batch_size=4, epochs=last, verbose=0, callbacks=backup)
+    assert np.array_equal(model.rbm.w_rec, whole.rbm.w_rec) == equal
+
+
+def test_a_run_that_goes_on_here_goes_on_with_the_orders(rbm):
+    whole, _ = fitted(rbm, batch_size=4)
+    keras.utils.set_random_seed(3)
+    halves = ContrastiveDivergence(copy_of(rbm), persistent_chains=6, centered=True)
+    halves.compile(keras.optimizers.SGD(0.2, momentum=0.5), steps_per_execution=3)
+    for first, last in [(0, 2), (2, 3)]:
+        halves.fit(EXAMPLES, batch_size=4, epochs=last, initial_epoch=first, verbose=0)
     np.testing.assert_array_equal(halves.rbm.w_rec, whole.rbm.w_rec)
 
 
