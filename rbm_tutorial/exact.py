@@ -135,7 +135,7 @@ def transition_matrix(rbm: RBM, beta: float = 1.0, base=0.0) -> np.ndarray:
 
     Raises: `ValueError` as `conditional_tables` does, and for more than 8,192 visible states.
     """
-    if (log2 := _log2_states(rbm.visible_units, len(_parameters(rbm)[2]))) > 13:
+    if 13 < (log2 := _log2_states(rbm.visible_units, len(_parameters(rbm)[2]))) < math.inf:
         raise ValueError(
             "`rbm` must have at most 2^13 visible states, 13 binary units, since the matrix has a "
             f"number for each two of them. Received: 2^{log2:.1f}"
