@@ -30,7 +30,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 DATE = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((PAGES / "index.html").stat().st_mtime))
 # Also left out: doors and map of the first page, and folded code, which only draws.
 NOT_IN_BOOKS = (
-    "script, link, button, .headerlink, .sd-summary-state-marker, .sd-container-fluid, #map, details.hide > summary"
+    "script, link, button, .headerlink, .sd-summary-state-marker, .sd-container-fluid, #map, "
+    "details.hide > summary"
 )
 FOLDED_CODE = "details.hide.above-input"
 
