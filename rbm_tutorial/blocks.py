@@ -13,16 +13,12 @@ import numpy as np
 from jax import lax
 
 
-def blocks_of_rows(examples: int, batch_size: int, shuffle: bool, updates: int):
+def blocks_of_rows(rows, batch_size: int, updates: int):
     """Yield the row numbers of one pass: tuples of one or two arrays, for up to `updates` updates.
 
-    The first is (updates, batch), the second the short last batch, (1, rest). NumPy's global
-    generator draws the order when the first block is asked for, as Keras does for arrays.
+    The first is (updates, batch), the second the short last batch, (1, rest).
     """
-    rows = np.arange(examples)
-    if shuffle:
-        rows = np.random.permutation(examples)  # noqa: NPY002
-    starts = range(0, examples, batch_size)
+    starts = range(0, len(rows), batch_size)
     batches = [rows[start : start + batch_size].astype("int32") for start in starts]
     for first in range(0, len(batches), updates):
         alike = itertools.groupby(batches[first : first + updates], len)
@@ -56,26 +52,38 @@ class Blocks(keras.callbacks.Callback):
     `data`, a tuple of arrays, are copied to the device if they take at most half of the memory that
     is free there. Else each block is copied when its turn comes.
 
-    With `shuffle` NumPy's global generator draws the order of each epoch. A run that goes on in
-    another process draws those of the epochs before it, too, and leaves them, so that with the same
-    global seed it has the orders that it would have had.
+    With `shuffle` NumPy's global generator draws the order of each epoch, as it does for Keras. A
+    run that begins at a later epoch first draws those of the epochs before it, unless that was done
+    in this process and nothing was drawn since: with the same global seed it has the orders that it
+    would have had.
     """
 
-    def __init__(self, data, batch_size: int, shuffle: bool, device=None):
+    left_at = None  # of the last run: epochs whose order was drawn, and the generator after that
+
+    def __init__(self, data, batch_size: int, shuffle: bool, initial_epoch: int = 0, device=None):
         super().__init__()
         device = jax.local_devices()[0] if device is None else device
         memory = device.memory_stats() or {}  # a CPU has none of its own
         free = memory.get("bytes_limit", np.inf) - memory.get("bytes_in_use", 0)
         fits = 2 * sum(array.nbytes for array in data) <= free
         self.host, self.held = data, jax.tree.map(jax.numpy.array, data) if fits else None
-        self.batch_size, self.shuffle = batch_size, shuffle
+        self.batch_size, self.shuffle, self.initial_epoch = batch_size, shuffle, initial_epoch
+
+    def on_train_begin(self, logs=None):
+        first = self.model._initial_epoch or self.initial_epoch  # the former from a backup
+        if self.shuffle and Blocks.left_at != (first, _generator()):
+            for epoch in range(first):
+                self.order(epoch)
 
     def on_epoch_begin(self, epoch, logs=None):
-        for _ in range(self.model.orders_drawn, epoch if self.shuffle else 0):
-            np.random.permutation(len(self.host[0]))  # noqa: NPY002
-        self.model.orders_drawn = epoch + 1
-        updates = self.model.steps_per_execution
-        self.blocks = blocks_of_rows(len(self.host[0]), self.batch_size, self.shuffle, updates)
+        rows = self.order(epoch) if self.shuffle else np.arange(len(self.host[0]))
+        self.blocks = blocks_of_rows(rows, self.batch_size, self.model.steps_per_execution)
+
+    def order(self, epoch):
+        """Draw the rows of an epoch."""
+        rows = np.random.permutation(len(self.host[0]))  # noqa: NPY002
+        Blocks.left_at = epoch + 1, _generator()
+        return rows
 
     def tokens(self):
         """What Keras iterates over instead, so that it asks for nothing before its turn."""
@@ -95,3 +103,9 @@ class Blocks(keras.callbacks.Callback):
 
         run.in_blocks = True
         return run
+
+
+def _generator():
+    """Where NumPy's global generator stands."""
+    _, key, position, *_ = np.random.get_state()  # noqa: NPY002
+    return key.tobytes(), position

@@ -67,7 +67,7 @@ def exact_log_partition(rbm: RBM) -> float:
     Raises: `ValueError` on an untied layer, or if both layers have more than 2²⁶ states.
     """
     check_machine(rbm, "exact_log_partition")
-    w, hb, vb = _parameters(rbm)
+    w, hb, vb = _parameters(rbm, "exact_log_partition")
     outer, inner = rbm.hidden_units, rbm.visible_units
     if _log2_states(inner, len(vb)) < _log2_states(outer, len(hb)):  # outer is to be enumerated
         outer, inner, w, hb, vb = inner, outer, w.T, vb, hb
@@ -116,10 +116,16 @@ def conditional_tables(rbm: RBM, beta: float = 1.0, base=0.0) -> tuple[np.ndarra
     Below β = 1 the visible biases are (1 - β) base + β vb, as in annealing. An untied layer has
     such tables, too.
 
-    Raises: `ValueError` for a `beta` that is no finite number, and a `base` that is neither one nor
-    a vector (visible,) of them.
+    Raises: `ValueError` for a `beta` that is no finite number, a `base` that is neither one nor a
+    vector (visible,) of them, and more than 2²⁶ states of both layers together.
     """
-    w, hb, vb = _parameters(rbm)
+    w, hb, vb = _parameters(rbm, "conditional_tables")
+    log2 = _log2_states(rbm.visible_units, len(vb)) + _log2_states(rbm.hidden_units, len(hb))
+    if math.log2(MAX_STATES) < log2 < math.inf:
+        raise ValueError(
+            "`rbm` must have at most 2^26 states (v, h), 26 binary units, since a table has a "
+            f"number for each. Received: 2^{log2:.1f}"
+        )
     beta, base = finite_number("beta", beta), finite_array("base", base).astype("float64")
     if base.shape not in ((), vb.shape):
         raise ValueError(f"`base` must have shape {vb.shape}. Received: {base.shape}")
@@ -135,7 +141,8 @@ def transition_matrix(rbm: RBM, beta: float = 1.0, base=0.0) -> np.ndarray:
 
     Raises: `ValueError` as `conditional_tables` does, and for more than 8,192 visible states.
     """
-    if 13 < (log2 := _log2_states(rbm.visible_units, len(_parameters(rbm)[2]))) < math.inf:
+    vb = _parameters(rbm, "transition_matrix")[2]
+    if 13 < (log2 := _log2_states(rbm.visible_units, len(vb))) < math.inf:
         raise ValueError(
             "`rbm` must have at most 2^13 visible states, 13 binary units, since the matrix has a "
             f"number for each two of them. Received: 2^{log2:.1f}"
@@ -150,7 +157,7 @@ def visible_probabilities(rbm: RBM) -> np.ndarray:
     Raises: `ValueError` on an untied layer.
     """
     check_machine(rbm, "visible_probabilities")
-    w, hb, vb = _parameters(rbm)
+    w, hb, vb = _parameters(rbm, "visible_probabilities")
     v = layer_states(rbm.visible_units, len(vb))
     with double_precision():
         hidden = _sum_of_sites(rbm.hidden_units, v @ w + hb)
@@ -166,7 +173,7 @@ def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Raises: `ValueError` for a `p_v` that does not hold a finite number for each visible state.
     """
-    w, hb, vb = _parameters(rbm)
+    w, hb, vb = _parameters(rbm, "statistics")
     v, p_v = layer_states(rbm.visible_units, len(vb)), finite_array("p_v", p_v).astype("float64")
     if p_v.shape != (len(v),):
         raise ValueError(f"`p_v` must have shape ({len(v)},). Received: {p_v.shape}")
@@ -175,8 +182,8 @@ def statistics(rbm: RBM, p_v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return v.T @ (p_v[:, None] * h), p_v @ h, p_v @ v
 
 
-def _parameters(rbm):
-    check_built(rbm, "sums over all states")
+def _parameters(rbm, name):
+    check_built(rbm, name)
     return [np.asarray(parameter, "float64") for parameter in (rbm.w_rec, rbm.hb, rbm.vb)]
 
 

@@ -61,7 +61,7 @@ class FastFit(keras.Model):
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
         self.traced_with = self.learning = None
-        self.block_function, self.shortened, self.orders_drawn = None, {}, 0
+        self.block_function, self.shortened = None, {}
 
     def compile(self, optimizer=None, loss=None, *, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default many updates run between two returns to Python.
@@ -293,7 +293,7 @@ class FastFit(keras.Model):
             return {**rest, "x": shuffled_batches(x, size, shuffle)}, None
         self.block_function = self.block_function or blocks.block_function(self.train_step)
         data = tuple(given[name] for name in EXAMPLES if name in given)
-        in_blocks = blocks.Blocks(data, size, shuffle)
+        in_blocks = blocks.Blocks(data, size, shuffle, given.get("initial_epoch") or 0)
         rest["callbacks"].append(in_blocks)
         rest["steps_per_epoch"] = -(-len(x) // size)
         return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)

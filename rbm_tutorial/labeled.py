@@ -124,7 +124,7 @@ class LabeledRBM(RBM):
 
     def _image(self, v):
         """`v` as a tensor, once it is known to be (batch, image units) in [0, 1]."""
-        check_built(self, "a machine that sees labels")
+        check_built(self, "LabeledRBM")
         v = real_tensor("v", v, self.vb.dtype)
         check_matrix("v", v, self.number_visible_units - self.number_classes)
         return self.visible_units.first.checked(v, "v")

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import wait_for
-from rbm_tutorial.checks import check_count
+from rbm_tutorial.checks import check_built, check_count
 from rbm_tutorial.sampling import gibbs_step, independent_units
 
 PROTOCOL = "start", "draw"
@@ -47,10 +47,10 @@ def kept(name, initial, shape=None, dtype=None):
 def begins(source, rbm) -> bool:
     """Whether a source of negatives has still to make its variables, which it makes once.
 
+    When it has, it sets `made_for` to a weak reference to `rbm`.
     Raises: `ValueError` if it has made them for another machine.
     """
     if not hasattr(source, "made_for"):
-        source.made_for = weakref.ref(rbm)
         return True
     if source.made_for() is not rbm:
         raise ValueError(
@@ -106,6 +106,7 @@ class PersistentChains(keras.layers.Layer):
 
     def start(self, rbm):
         """Make the chains, or keep those that have been made for this machine."""
+        check_built(rbm, type(self).__name__)
         if not begins(self, rbm):
             return
 
@@ -114,6 +115,7 @@ class PersistentChains(keras.layers.Layer):
 
         shape = self.number, rbm.number_visible_units
         self.chains = kept("chains", states, shape, rbm.vb.dtype)
+        self.made_for = weakref.ref(rbm)
 
     def draw(self, rbm, x, hidden_logits):
         """Move the chains and return them: (number, visible)."""

@@ -20,7 +20,6 @@ from rbm_tutorial.checks import (
     real_array,
 )
 from rbm_tutorial.exact import layer_states
-from rbm_tutorial.units import number_of_first
 
 GRAY = "#757575"  # contrast of at least 4.5:1 on white and on the black that dark pages put behind
 # Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two;
@@ -91,7 +90,7 @@ def filters(
     """
     check_built(rbm, "filters")
     check_count("count", count)
-    pixels = number_of_first(rbm.visible_units, rbm.number_visible_units)
+    pixels = rbm.number_visible_units - getattr(rbm, "number_classes", 0)
     weights = finite_array("w_rec", rbm.w_rec)[:pixels, :count]
     limit = np.abs(weights).max()
     ax = image_grid(weights.T, columns, image_shape, ax, cmap="PuOr", vmin=-limit, vmax=limit)

@@ -35,12 +35,14 @@ class Backup(keras.callbacks.Callback):
     """Store the state of training after every epoch in `folder`, and go on from there in `fit`.
 
     The same call of `fit`, made again after a crash, gives the run without the crash: weights,
-    optimizer, chains and random state are stored. An array is shuffled by the global seed, which is
-    up to you; where Keras' own loop shuffles it on JAX (`run_eagerly`, `steps_per_epoch`,
-    `keras.distribution`), a run has its orders again only with `shuffle=False`. The state of an
-    epoch appears whole or not at all, and the last one is kept until the next one is there, so that
-    a process may be killed at any moment. `keras.callbacks.BackupAndRestore`, which does the
-    writing, overwrites its own files in place.
+    optimizer, chains and random state are stored. An array is shuffled by the global seed: set it
+    before `fit`, also before the one that goes on. Wherever Keras' own loop shuffles it on JAX, as
+    with `run_eagerly`, `steps_per_epoch`, `validation_split` or `keras.distribution`, a run has its
+    orders again only with `shuffle=False`.
+
+    The state of an epoch appears whole or not at all, and the last one is kept until the next one
+    is there, so that a process may be killed at any moment. `keras.callbacks.BackupAndRestore`,
+    which does the writing, overwrites its own files in place.
 
     Delete `folder` to start anew. One process writes there, of one model: a second one is stopped
     at the end of its first epoch. Callbacks that count, such as `EarlyStopping`, start anew.

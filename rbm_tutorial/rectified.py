@@ -78,7 +78,7 @@ class ReLU:
     def checked(self, x, name="x"):
         message = f"`{name}` must be finite and at least 0. Received values"
         known = checked_range(single(x), 0, LARGEST, message)  # LARGEST is ∞ in half precision
-        return ops.cast(known, x.dtype)
+        return known if known.dtype == x.dtype else ops.cast(known, x.dtype)
 
     def check_states(self, name, x):
         x = np.asarray(x)

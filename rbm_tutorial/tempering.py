@@ -5,6 +5,7 @@ The chapter on persistent chains derives the swaps. `TemperedChains` climb inver
 and runs by itself for draws.
 """
 
+import weakref
 from typing import NamedTuple
 
 import keras
@@ -165,6 +166,7 @@ class TemperedChains(keras.layers.Layer):
             round_trips=kept("round_trips", np.int32(0)),
             steps=kept("steps", np.int32(0)),
         )
+        self.made_for = weakref.ref(rbm)
 
     def make_ladder(self, rbm):
         """Make what the rungs are, beside their β."""

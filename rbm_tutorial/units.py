@@ -229,7 +229,8 @@ class Gaussian:
 
     def checked(self, x, name="x"):
         message = f"`{name}` must be finite. Received values"
-        return ops.cast(checked_range(single(x), -LARGEST, LARGEST, message), x.dtype)
+        known = checked_range(single(x), -LARGEST, LARGEST, message)  # it is ∞ in half precision
+        return known if known.dtype == x.dtype else ops.cast(known, x.dtype)
 
     def check_states(self, name, x):
         if not np.isfinite(np.asarray(x)).all():
@@ -311,10 +312,3 @@ class Beside:
     def split(self, x):
         """(batch, units) → those of the first type, and those of the last, (batch, count)."""
         return x[:, : -self.count], x[:, -self.count :]
-
-
-def number_of_first(units, number: int) -> int:
-    """How many of a layer's units are of its first type: all, but for those `Beside` it."""
-    while isinstance(units, Beside):
-        units, number = units.first, number - units.count
-    return number

@@ -66,6 +66,8 @@ class VarianceLearning(ContrastiveDivergence):
         self.log_scale.assign(ops.log(scale))
 
     def build(self, input_shape):
+        if self.built:
+            return
         super().build(input_shape)
         self.log_scale = self.add_weight(
             shape=self.rbm.vb.shape, initializer="zeros", name="log_scale"

@@ -37,19 +37,21 @@ pytestmark = only_jax
 def test_a_block_holds_at_most_so_many_updates_and_the_short_batch_is_its_second_part(
     batch_size, updates, shapes
 ):
-    taken = list(blocks.blocks_of_rows(10, batch_size, False, updates))
+    taken = list(blocks.blocks_of_rows(np.arange(10), batch_size, updates))
     assert [[rows.shape for rows in block] for block in taken] == shapes
     rows = np.concatenate([rows.ravel() for block in taken for rows in block])
     np.testing.assert_array_equal(rows, np.arange(10))
     assert all(rows.dtype == "int32" for block in taken for rows in block)
 
 
-def test_a_shuffled_pass_has_each_row_once_in_an_order_drawn_when_it_begins():
-    """It is the order in which Keras gives arrays: NumPy's global generator draws it."""
-    rows = blocks.blocks_of_rows(10, 5, True, 2)
-    np.random.seed(0)  # noqa: NPY002
-    (order,) = next(rows)
-    np.random.seed(0)  # noqa: NPY002
+def test_a_shuffled_pass_has_each_row_once_in_the_order_in_which_keras_gives_arrays():
+    """NumPy's global generator draws it when the epoch begins."""
+    taken = blocks.Blocks((np.zeros((10, 4)),), 5, True)
+    taken.set_model(SimpleNamespace(steps_per_execution=2))
+    keras.utils.set_random_seed(0)
+    taken.on_epoch_begin(0)
+    (order,) = next(taken.blocks)
+    keras.utils.set_random_seed(0)
     np.testing.assert_array_equal(np.ravel(order), np.random.permutation(10))  # noqa: NPY002
     assert sorted(np.ravel(order)) == list(range(10))
 
@@ -75,9 +77,9 @@ def sums(state, data):
 def test_the_updates_of_a_block_come_one_after_another(memory, held):
     """Examples lie on the device unless they take more than half of its free memory."""
     data = (np.arange(20, dtype="float32").reshape(10, 2),)  # 80 bytes
-    in_blocks = blocks.Blocks(data, 4, False, Device(memory))
+    in_blocks = blocks.Blocks(data, 4, False, device=Device(memory))
     assert (in_blocks.held is not None) == held
-    in_blocks.set_model(SimpleNamespace(steps_per_execution=2, orders_drawn=0))
+    in_blocks.set_model(SimpleNamespace(steps_per_execution=2))
     in_blocks.on_epoch_begin(0)
     run = in_blocks.train_function(blocks.block_function(sums))
     state = jax.numpy.zeros(2), jax.numpy.zeros((), "int32")
@@ -174,27 +176,46 @@ def test_the_order_of_an_epoch_is_drawn_in_that_epoch(rbm):
     np.testing.assert_array_equal(halves.rbm.w_rec, whole.rbm.w_rec)
 
 
-@pytest.mark.parametrize(("seed", "equal"), [(3, True), (4, False)])
-def test_a_run_that_goes_on_elsewhere_has_the_orders_it_would_have_had(rbm, tmp_path, seed, equal):
-    """In a process in which the global seed is set anew; with another one it has others."""
+def newly_made(rbm):
+    model = ContrastiveDivergence(copy_of(rbm), persistent_chains=6, centered=True)
+    model.compile(keras.optimizers.SGD(0.2, momentum=0.5), steps_per_execution=3)
+    return model
+
+
+def part_of_a_run(model, epochs, **arguments):
+    model.fit(EXAMPLES, batch_size=4, epochs=epochs, verbose=0, **arguments)
+
+
+@pytest.mark.parametrize(("seed", "equal"), [(3, True), (4, False), (None, True)])
+def test_a_run_that_goes_on_has_the_orders_it_would_have_had(rbm, tmp_path, seed, equal):
+    """With the global seed set anew, as in another process, or with a generator that goes on."""
     whole, _ = fitted(rbm, batch_size=4)
-    for of_part, last in [(3, 2), (seed, 3)]:
-        keras.utils.set_random_seed(of_part)
-        model = ContrastiveDivergence(copy_of(rbm), persistent_chains=6, centered=True)
-        model.compile(keras.optimizers.SGD(0.2, momentum=0.5), steps_per_execution=3)
-        backup = [Backup(tmp_path)]
-        model.fit(EXAMPLES, batch_size=4, epochs=last, verbose=0, callbacks=backup)
+    keras.utils.set_random_seed(3)
+    part_of_a_run(newly_made(rbm), 2, callbacks=[Backup(tmp_path)])
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    model = newly_made(rbm)
+    part_of_a_run(model, 3, callbacks=[Backup(tmp_path)])
     assert np.array_equal(model.rbm.w_rec, whole.rbm.w_rec) == equal
 
 
-def test_a_run_that_goes_on_here_goes_on_with_the_orders(rbm):
+def test_so_has_a_model_that_begins_later_here(rbm):
     whole, _ = fitted(rbm, batch_size=4)
     keras.utils.set_random_seed(3)
-    halves = ContrastiveDivergence(copy_of(rbm), persistent_chains=6, centered=True)
-    halves.compile(keras.optimizers.SGD(0.2, momentum=0.5), steps_per_execution=3)
-    for first, last in [(0, 2), (2, 3)]:
-        halves.fit(EXAMPLES, batch_size=4, epochs=last, initial_epoch=first, verbose=0)
-    np.testing.assert_array_equal(halves.rbm.w_rec, whole.rbm.w_rec)
+    model = newly_made(rbm)
+    part_of_a_run(model, 2)
+    part_of_a_run(model, 3, initial_epoch=2)
+    np.testing.assert_array_equal(model.rbm.w_rec, whole.rbm.w_rec)
+
+
+def test_a_finished_run_leaves_the_generator_where_it_left_it(rbm, tmp_path):
+    """So what comes after it in a program that is started again is shuffled as before."""
+    after = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        part_of_a_run(newly_made(rbm), 2, callbacks=[Backup(tmp_path)])
+        after.append(np.random.random())  # noqa: NPY002
+    assert after[0] == after[1]
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")

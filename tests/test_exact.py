@@ -87,6 +87,10 @@ def test_refuses_inputs_of_groups_that_are_not_whole():
 def test_refuses_a_transition_matrix_larger_than_memory():
     with pytest.raises(ValueError, match=r"at most 2\^13 visible states.*Received: 2\^14"):
         transition_matrix(machine(14, 2))
+    with pytest.raises(ValueError, match=r"at most 2\^26 states \(v, h\).*Received: 2\^27"):
+        conditional_tables(machine(13, 14))
+    with pytest.raises(ValueError, match="must be an RBM for `transition_matrix`"):
+        transition_matrix(3)
 
 
 @pytest.mark.parametrize(

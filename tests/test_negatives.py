@@ -8,7 +8,7 @@ from machines import BINARY, copy_of, machine
 from sampled import exact_samples, p_value
 from trained import EXAMPLES, assert_equal_weights, trainer
 
-from rbm_tutorial import ContrastiveDivergence
+from rbm_tutorial import RBM, ContrastiveDivergence
 from rbm_tutorial.negatives import DataChains, PersistentChains
 from rbm_tutorial.tempering import TemperedChains
 
@@ -257,6 +257,15 @@ def test_chains_that_were_started_go_on_in_a_model_of_their_machine(tmp_path, rb
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.chains, learned)
     assert_equal_weights(loaded, models[1])
+
+
+@each_source
+def test_a_start_that_fails_leaves_nothing_behind(rbm, source):
+    negatives = source(5)
+    with pytest.raises(ValueError, match="call `build` first"):
+        negatives.start(RBM(3))
+    negatives.start(rbm)
+    assert negatives.chains.shape == (5, 4)
 
 
 @each_source

@@ -4,10 +4,10 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from machines import LABELS, machine
+from machines import machine, parametrized
 from trained import EXAMPLES, trainer
 
-from rbm_tutorial import RBM, plots
+from rbm_tutorial import RBM, LabeledRBM, plots
 from rbm_tutorial.units import Bernoulli, unit_type
 
 pytestmark = pytest.mark.usefixtures("close_figures")
@@ -55,7 +55,7 @@ def test_filters_share_one_scale_symmetric_about_zero():
 
 
 def test_filters_of_a_machine_that_sees_labels_are_its_images():
-    rbm = machine(7, 2, visible_units=LABELS)
+    rbm = parametrized(LabeledRBM(2, number_classes=3), 7)
     picture = plots.filters(rbm, columns=2).images[0].get_array().filled(np.nan)
     for j in range(2):
         np.testing.assert_array_equal(
