@@ -37,14 +37,28 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   addEventListener("afterprint", () => opened.forEach((fold) => { fold.open = false; }));
 
+  // A link leads to its target, though what is above that is laid out, and its formulas set, later.
+  let [moved, followed] = [false, performance.getEntriesByType("navigation")[0]?.type === "navigate"];
+  for (const event of ["wheel", "touchmove", "keydown", "pointerdown"])
+    addEventListener(event, () => { moved = true; }, { passive: true });
+  const linked = () => document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const land = (frames) => {
+    if (moved || !followed || frames === 0) return;
+    linked()?.scrollIntoView();
+    requestAnimationFrame(() => land(frames - 1));
+  };
+
   // Browsers open folds for links from other pages, but not all for links within the page.
   const reveal = () => {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = linked();
     for (let fold = target?.closest("details:not([open])"); fold; fold = fold.parentElement.closest("details:not([open])"))
       fold.open = true;
     if (target?.closest("details")) target.scrollIntoView();
+    moved = false;
+    land(10);
   };
   reveal();
+  addEventListener("click", ({ target }) => { followed = Boolean(target.closest?.('a[href*="#"]')); });
   addEventListener("hashchange", reveal);
 
   // What scrolls sideways can be reached, and so scrolled, by the keyboard.
@@ -58,6 +72,7 @@ document.addEventListener("DOMContentLoaded", () => {
   watch(".bd-article :is(pre, .cell_output, .pst-scrollable-table-container)");
 
   window.MathJax?.startup?.promise?.then(() => {
+    land(10);
     watch("mjx-container[display]");
   });
 });

@@ -23,7 +23,9 @@ def read(browser, request):
 
     def read(name, formulas=False, **settings):
         settings = {"viewport": WIDE, **settings}
-        opened.append(open_page(browser, (HTML / name).as_uri(), formulas, **settings))
+        path, mark, place = name.partition("#")
+        address = (HTML / path).as_uri() + mark + place
+        opened.append(open_page(browser, address, formulas, **settings))
         return opened[-1].page
 
     yield read
@@ -96,6 +98,45 @@ def test_a_link_into_a_folded_solution_opens_it(read):
       const { top } = target.getBoundingClientRect();
       return target.closest("details").open && 0 <= top && top < innerHeight;
     })()""")
+
+
+TOP = "document.getElementById(location.hash.slice(1)).getBoundingClientRect().top"
+LATE = "chapters/10_partition_function.html#exercises"
+
+
+@pytest.mark.parametrize("name", ["index.html#use", LATE])
+def test_a_link_from_elsewhere_lands_on_its_target(read, name):
+    """Though what is above that is laid out, and its formulas set, afterwards."""
+    page = read(name, formulas=True, viewport=PHONE)
+    page.wait_for_timeout(500)
+    assert 0 <= page.evaluate(TOP) < 200
+
+
+def test_a_link_of_the_contents_lands_on_its_target(read):
+    page = read("chapters/08_training.html", formulas=True)
+    page.locator(".bd-sidebar-secondary a[href='#exercises']").click()
+    page.wait_for_timeout(500)
+    assert 0 <= page.evaluate(TOP) < 200
+
+
+def test_figures_in_the_dark_stand_on_black(read):
+    """On which their gray text has a contrast of 4.5."""
+    page = read("chapters/08_training.html", color_scheme="dark")
+    picture = page.locator(".cell_output figure img").first
+    assert picture.evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(0, 0, 0)"
+
+
+LETTERS = """[...document.querySelectorAll(".demo-live svg text")].map((text) => {
+  const svg = text.ownerSVGElement;
+  return parseFloat(getComputedStyle(text).fontSize) * svg.clientWidth / svg.viewBox.baseVal.width;
+}).filter((size) => size > 0)"""
+
+
+@pytest.mark.parametrize("name", [FIRST, "chapters/04_gibbs_chains.html"])
+def test_letters_of_demonstrations_can_be_read_on_a_phone(read, name):
+    page = read(name, viewport=PHONE)
+    page.wait_for_timeout(300)
+    assert min(page.evaluate(LETTERS)) >= 10
 
 
 def test_the_animation_moves_only_while_its_fold_is_open(read):

@@ -141,7 +141,8 @@ def references(text: str, labels: Labels) -> str:
 def readable(notebook, page: str, labels: Labels, install: str):
     """The notebook, written out; `install` is the line of pip that it needs."""
     title = labels.titles["index"]
-    head = f"*A page of “{title}”. It needs the package of the book:* `{install}`"
+    offered = "which its first page offers"
+    head = f"*A page of “{title}”. It needs the package of the book, {offered}:* `{install}`"
     cells = [nbformat.v4.new_markdown_cell(head)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -34,6 +34,7 @@ def configure(app, config) -> None:
     """Footer and, if the repository is known, everything that points at it."""
     options = config.html_theme_options
     options["extra_footer"] = footer()
+    config.book_repository = config.book_repository or os.environ.get("BOOK_REPOSITORY", "")
     if not config.book_repository:
         return
     config.html_baseurl = pages_url(config.book_repository)
@@ -129,11 +130,11 @@ def improve_page(app, pagename, templatename, context, doctree) -> None:
 def head(app, pagename, context, doctree) -> str:
     """Description, social card and theme colors."""
     paragraphs = doctree.findall(nodes.paragraph) if doctree else []
-    first = next((p.astext() for p in paragraphs), app.config.project)
+    first = next((p.astext() for p in paragraphs), app.config.html_title)
     description = " ".join(re.sub(r"\s+", " ", first).split(" ")[:40])
-    title = re.sub(r"<[^>]*>", "", context.get("title") or app.config.project)
+    title = re.sub(r"<[^>]*>", "", context.get("title") or app.config.html_title)
     card = {"og:type": "book", "og:title": html.unescape(title), "og:description": description}
-    card["og:site_name"] = app.config.project
+    card["og:site_name"] = app.config.html_title
     if base := app.config.html_baseurl:
         card |= {"og:url": f"{base}{pagename}.html", "og:image": f"{base}_static/filters.png"}
     tags = [f'<meta property="{key}" content="{html.escape(card[key])}">' for key in card]
@@ -203,6 +204,7 @@ def keep_icons(out: Path, used: str) -> None:
     sheets = sorted(out.glob("_static/**/*.css"))
     styles = "".join(re.sub(rule, kept, sheet.read_text(encoding="utf-8")) for sheet in sheets)
     shown = {int(code, 16) for code in re.findall(r'"\\(f\w{3})"', styles)}
+    shown |= {ord(icon) for icon in re.findall("[\uf000-\uf8ff]", styles)}
     for path in out.glob("_static/vendor/fontawesome/webfonts/*.ttf"):
         font = ttLib.TTFont(path)
         subsetter = subset.Subsetter()
@@ -227,7 +229,7 @@ def write_sitemap(out: Path, addresses: list[str]) -> None:
 def setup(app) -> dict:
     """Register the above with Sphinx."""
     app.setup_extension("sphinx_exercise")
-    app.add_config_value("book_repository", os.environ.get("BOOK_REPOSITORY", ""), "env")
+    app.add_config_value("book_repository", "", "env")
     app.add_node(solution_node, override=True, html=(visit_solution, depart_solution))
     app.connect("config-inited", configure)
     app.connect("doctree-resolved", name_solutions)

@@ -137,7 +137,7 @@
       const steps = `${walk.steps.toLocaleString("en")} ${walk.steps === 1 ? "step" : "steps"}`;
       const both = chains === 1 ? "" :
         ` ${crossed(walk)} of the ${chains} have been at both 0011 and 1100.`;
-      const exact = !uncovered ? "" :
+      const exact = !uncovered || walk.steps === 0 ? "" :
         ` Distance from the exact p: ${shown(distance(walk))}. Relaxation time: ` +
         `${Number(relaxationTime(walk.machine).toPrecision(3)).toLocaleString("en")} steps.`;
       status.say(`${who}, T = ${temperature.toFixed(1)}, ${steps}.${both}${exact}`);
