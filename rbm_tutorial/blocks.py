@@ -50,7 +50,7 @@ class Blocks(keras.callbacks.Callback):
     """The blocks of an epoch, which begin anew with it, and the train function that takes them.
 
     `data`, a tuple of arrays, are copied to the device if they take at most half of the memory that
-    is free there. Else each block is copied when its turn comes.
+    is free there. Else each block is copied when its turn comes. `first_epoch()` is the run's.
 
     With `shuffle` NumPy's global generator draws the order of each epoch, as it does for Keras. A
     run that begins at a later epoch first draws those of the epochs before it, unless that was done
@@ -60,17 +60,17 @@ class Blocks(keras.callbacks.Callback):
 
     left_at = None  # of the last run: epochs whose order was drawn, and the generator after that
 
-    def __init__(self, data, batch_size: int, shuffle: bool, initial_epoch: int = 0, device=None):
+    def __init__(self, data, batch_size: int, shuffle: bool, first_epoch=int, device=None):
         super().__init__()
         device = jax.local_devices()[0] if device is None else device
         memory = device.memory_stats() or {}  # a CPU has none of its own
         free = memory.get("bytes_limit", np.inf) - memory.get("bytes_in_use", 0)
         fits = 2 * sum(array.nbytes for array in data) <= free
         self.host, self.held = data, jax.tree.map(jax.numpy.array, data) if fits else None
-        self.batch_size, self.shuffle, self.initial_epoch = batch_size, shuffle, initial_epoch
+        self.batch_size, self.shuffle, self.first_epoch = batch_size, shuffle, first_epoch
 
     def on_train_begin(self, logs=None):
-        first = self.model._initial_epoch or self.initial_epoch  # the former from a backup
+        first = self.first_epoch()  # known once a backup was read
         if self.shuffle and Blocks.left_at != (first, _generator()):
             for epoch in range(first):
                 self.order(epoch)

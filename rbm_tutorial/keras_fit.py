@@ -293,7 +293,8 @@ class FastFit(keras.Model):
             return {**rest, "x": shuffled_batches(x, size, shuffle)}, None
         self.block_function = self.block_function or blocks.block_function(self.train_step)
         data = tuple(given[name] for name in EXAMPLES if name in given)
-        in_blocks = blocks.Blocks(data, size, shuffle, given.get("initial_epoch") or 0)
+        first = given.get("initial_epoch") or 0  # unless a backup has another
+        in_blocks = blocks.Blocks(data, size, shuffle, lambda: self._initial_epoch or first)
         rest["callbacks"].append(in_blocks)
         rest["steps_per_epoch"] = -(-len(x) // size)
         return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)
@@ -316,5 +317,4 @@ class FastFit(keras.Model):
 
     def forget_compiled(self):
         self.train_function = self.test_function = self.block_function = None
-        self.shortened = {}
-        self.traced_with = self.settings()
+        self.shortened, self.traced_with = {}, self.settings()
