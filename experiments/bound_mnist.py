@@ -26,9 +26,9 @@ from likelihood_mnist import (
     EVALUATION_SEEDS,
     RECIPES,
     BinaryDigits,
-    EpochSeconds,
     Recipe,
     compiled_model,
+    fit,
     model_samples,
     splits,
 )
@@ -105,18 +105,7 @@ def main():
     states = InferredStates(images["train"], recipe, rbm)
     top = transposed(rbm, recipe.hidden, seed=recipe.seed, cd_steps=5)
     model = compiled_model(recipe, states, top)
-    clock = EpochSeconds()
-    model.fit(
-        states,
-        epochs=recipe.epochs,
-        verbose=2,
-        shuffle=False,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: states.start(epoch)),
-            clock,
-            keras.callbacks.BackupAndRestore(work, delete_checkpoint=False),
-        ],
-    )
+    seconds = fit(model, states, recipe.epochs, work)
     dbn = DeepBeliefNetwork([rbm, model.rbm])
     dbn.save(work / "network.keras")
     result = {
@@ -125,8 +114,8 @@ def main():
         | {name: version(name) for name in ["keras", keras.backend.backend()]},
         "recipe": asdict(recipe),
     }
-    if clock.seconds:
-        result["median_seconds_per_epoch"] = float(np.median(clock.seconds))
+    if seconds:
+        result["median_seconds_per_epoch"] = float(np.median(seconds))
     result |= evaluate(dbn, images)
     text = json.dumps(result, indent=2)
     file = FOLDER / f"bound_{options.first}.json"

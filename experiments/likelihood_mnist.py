@@ -42,6 +42,7 @@ from rbm_tutorial.likelihood import (
     reverse_ais_log_partition,
     salakhutdinov_murray_betas,
 )
+from rbm_tutorial.recovery import Backup
 from rbm_tutorial.results import FOLDER
 from rbm_tutorial.sampling import run_chains
 from rbm_tutorial.training import linear_decay
@@ -143,23 +144,30 @@ def compiled_model(recipe, digits, rbm=None):
     return model
 
 
-def train(recipe, images, work):
-    """The trained model; its seconds an epoch are kept in `work`, whatever interrupts the run."""
-    digits = BinaryDigits(images, recipe)
-    model, clock = compiled_model(recipe, digits), EpochSeconds()
+def fit(model, digits, epochs, work):
+    """Train, going on from what an interrupted run left in `work`: seconds of each epoch."""
+    clock = EpochSeconds()
     model.fit(
         digits,
-        epochs=recipe.epochs,
+        epochs=epochs,
         verbose=2,
         shuffle=False,
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: digits.start(epoch)),
             clock,
-            keras.callbacks.BackupAndRestore(work, delete_checkpoint=False),
+            Backup(work),
         ],
     )
-    if clock.seconds:
-        np.save(work / "seconds_per_epoch.npy", np.median(clock.seconds))
+    return clock.seconds
+
+
+def train(recipe, images, work):
+    """The trained model; its seconds an epoch are kept in `work`, whatever interrupts the run."""
+    digits = BinaryDigits(images, recipe)
+    model = compiled_model(recipe, digits)
+    seconds = fit(model, digits, recipe.epochs, work)
+    if seconds:
+        np.save(work / "seconds_per_epoch.npy", np.median(seconds))
     return model
 
 

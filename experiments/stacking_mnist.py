@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from rbm_tutorial import RBM, ContrastiveDivergence, as_arrays, load_mnist
 from rbm_tutorial.greedy import train_stack
 from rbm_tutorial.labeled import LabeledRBM
+from rbm_tutorial.recovery import Backup
 from rbm_tutorial.results import FOLDER
 from rbm_tutorial.stack import DeepBeliefNetwork
 from rbm_tutorial.training import linear_decay
@@ -102,8 +103,7 @@ class Run:
         self.held_out = x[-VALIDATION:], y[-VALIDATION:]
 
     def callbacks(self, name):
-        backup = keras.callbacks.BackupAndRestore(self.folder / name, delete_checkpoint=False)
-        return [backup, Seconds(self.folder / f"{name}.seconds")]
+        return [Backup(self.folder / name), Seconds(self.folder / f"{name}.seconds")]
 
     def fit(self, model, data, epochs, name):
         callbacks, short = [ByEpoch(data)], epochs * len(data) < 10_000

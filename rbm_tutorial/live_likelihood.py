@@ -99,7 +99,7 @@ def step_along(units, old, new, followed, draws):
     picked = ops.where(few, ops.minimum(picked, chains - 1), ops.arange(chains, dtype="int32"))
     h = hidden.sample(ops.take(logits, picked, axis=0), draws)
     moved = Followed(
-        v=visible.sample(ops.matmul(h, ops.transpose(w)) + vb, draws),
+        v=visible.sample(affine(h, ops.transpose(w), vb), draws),
         log_w=ops.where(few, 0.0, followed.log_w),
         log_z=ops.where(few, log_partition(followed), followed.log_z),
         variance=ops.where(few, error_squared(followed), followed.variance),

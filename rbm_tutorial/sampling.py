@@ -9,7 +9,7 @@ import math
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import compiled_draws, compiled_once
+from rbm_tutorial.backend import affine, compiled_draws, compiled_once
 from rbm_tutorial.checks import (
     check_binary,
     check_built,
@@ -43,8 +43,8 @@ def tempered_gibbs_step(units, parameters, hidden_logits, beta, base, draws):
     """
     (visible, hidden), (w, _, vb), (uniform_h, uniform_v) = units, parameters, draws
     h = hidden.sample(beta * hidden_logits, uniform_h)
-    visible_logits = ops.matmul(h, ops.transpose(w)) + vb
-    return visible.sample(beta * visible_logits + (1 - beta) * base, uniform_v)
+    logits = affine(h, ops.transpose(w), vb)
+    return visible.sample(beta * logits + (1 - beta) * base, uniform_v)
 
 
 def tempered_log_ratio(hidden_units, v, logits, biases, beta, new_beta):

@@ -21,7 +21,7 @@ from ladders import (
 )
 from machines import each_pair, machine, machine_of, parameters_of
 from sampled import cell_probabilities, p_value
-from trained import EXAMPLES, assert_equal_weights, trainer
+from trained import EXAMPLES, assert_equal_weights, check_draws_of_a_loaded_model, trainer
 
 from rbm_tutorial.negatives import PersistentChains
 from rbm_tutorial.tempering import TemperedChains
@@ -180,15 +180,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 @each_ladder
 def test_replicas_are_saved_and_loaded_with_the_model(tmp_path, name):
-    model = trainer(machine(), negatives=ladders()[name])
-    model.build((None, 4))
-    model.negatives.draw(model.rbm, EXAMPLES, None)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    for each in (model, loaded):
-        each.negatives.draw(each.rbm, EXAMPLES, None)
-    assert len(loaded.negatives.variables) == 7
-    assert_equal_weights(model, loaded)
+    negatives = ladders()[name]
+    check_draws_of_a_loaded_model(machine(), negatives, tmp_path / "model.keras")
+    assert len(negatives.variables) == 7
 
 
 @each_ladder

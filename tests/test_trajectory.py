@@ -1,6 +1,5 @@
 """Chains on a ladder of checkpoints, each of them enumerated."""
 
-import keras
 import numpy as np
 import pytest
 from enumerated import exact_of
@@ -18,7 +17,7 @@ from ladders import (
     two_modes,
 )
 from machines import copy_of, each_pair, machine, machine_of
-from trained import EXAMPLES, assert_equal_weights, trainer
+from trained import check_draws_of_a_loaded_model
 
 from rbm_tutorial.trajectory import TrajectoryChains
 
@@ -88,15 +87,9 @@ def test_checkpoints_lead_to_a_far_mode():
 
 def test_checkpoints_are_saved_and_loaded_with_the_model(tmp_path):
     rbm = machine()
-    model = trainer(rbm, negatives=TrajectoryChains(5, trajectory(rbm)))
-    model.build((None, 4))
-    model.negatives.draw(rbm, EXAMPLES, None)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    for each in (model, loaded):
-        each.negatives.draw(each.rbm, EXAMPLES, None)
-    assert len(loaded.negatives.variables) == 9
-    assert_equal_weights(model, loaded)
+    negatives = TrajectoryChains(5, trajectory(rbm))
+    check_draws_of_a_loaded_model(rbm, negatives, tmp_path / "model.keras")
+    assert len(negatives.variables) == 9
 
 
 def test_refuses_no_checkpoints_and_those_of_other_machines(rbm):

@@ -30,6 +30,14 @@ def saved(tmp_path_factory):
     return path
 
 
+def put(value, config, place):
+    """Let `value` stand at `place`, keys from without to within, of nested dictionaries."""
+    *outer, last = place
+    for key in outer:
+        config = config[key]
+    config[last] = value
+
+
 def changed(path, target, place, value):
     """A copy of a `.keras` file in whose configuration `value` stands at `place`."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
@@ -37,10 +45,7 @@ def changed(path, target, place, value):
             content = old.read(name)
             if name == "config.json":
                 config = json.loads(content)
-                inner = config
-                for key in place[:-1]:
-                    inner = inner[key]
-                inner[place[-1]] = value
+                put(value, config, place)
                 content = json.dumps(config).encode()
             new.writestr(name, content)
     return target
@@ -142,12 +147,9 @@ def test_a_wrong_value_of_a_network_is_named(place, value, said):
 
 def check_wrong_value(model, place, value, said):
     config = copy.deepcopy(keep(model))
-    inner = config
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
+    put(value, config, place)
     if place[-1] == "class_name":
-        inner["registered_name"] = "Popen"
+        put("Popen", config, (*place[:-1], "registered_name"))
     with pytest.raises(ValueError, match=said) as error:
         make(config)
     assert "could not be deserialized properly" not in str(error.value)

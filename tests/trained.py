@@ -39,6 +39,18 @@ def assert_equal_weights(first, second):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def check_draws_of_a_loaded_model(rbm, negatives, path):
+    """A model that has drawn `negatives` and its file go on with the same draws and states."""
+    model = trainer(rbm, negatives=negatives)
+    model.build((None, EXAMPLES.shape[1]))
+    model.negatives.draw(rbm, EXAMPLES, None)
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    for each in (model, loaded):
+        each.negatives.draw(each.rbm, EXAMPLES, None)
+    assert_equal_weights(model, loaded)
+
+
 class Counted(ContrastiveDivergence):
     """Counts how often its loss is traced."""
 
