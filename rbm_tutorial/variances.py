@@ -74,15 +74,24 @@ class VarianceLearning(ContrastiveDivergence):
         )
 
     def call(self, v, training=False):
-        return super().call(self.standardized(v), training)
+        return super().call(self._divided(v), training)
 
     def standardized(self, v):
-        """v/σ: (batch, visible) in the units of the data → (batch, visible) of the RBM."""
-        return ops.cast(v, self.log_scale.dtype) * ops.exp(-self.log_scale)
+        """v/σ: (batch, visible) in the units of the data → (batch, visible) of the RBM.
+
+        Raises: `ValueError` for another shape, NaN or infinity.
+        """
+        return self._divided(self.rbm.checked_visible(v))
 
     def restored(self, u):
-        """σ u: (batch, visible) of the RBM → (batch, visible) in the units of the data."""
-        return ops.cast(u, self.log_scale.dtype) * ops.exp(self.log_scale)
+        """σ u: (batch, visible) of the RBM → (batch, visible) in the units of the data.
+
+        Raises: `ValueError` for another shape, NaN or infinity.
+        """
+        return self.rbm.checked_visible(u, "u") * ops.exp(self.log_scale)
+
+    def _divided(self, v):
+        return ops.cast(v, self.log_scale.dtype) * ops.exp(-self.log_scale)
 
     def log_likelihood(self, v, log_z: float):
         """log p(v) = -F(v/σ) - log Z - Σ log σ of each example: (batch, visible) → (batch,) nats.
@@ -91,12 +100,12 @@ class VarianceLearning(ContrastiveDivergence):
         not depend on σ. Draws nothing.
         Raises: `ValueError` for another shape, NaN or infinity.
         """
-        u = self.standardized(self.rbm.checked_visible(v))
+        u = self.standardized(v)
         return -self.rbm.free_energy(u) - log_z - ops.sum(single(self.log_scale))
 
     def batch_loss(self, x, y, y_pred, weights, training):
         x = self.rbm.visible_units.checked(ops.cast(x, self.log_scale.dtype))
-        u = ops.stop_gradient(self.standardized(x))
+        u = ops.stop_gradient(self._divided(x))
         loss = super().batch_loss(u, y, y_pred, weights, training)
         if not training:
             return loss

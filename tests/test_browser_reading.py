@@ -244,6 +244,14 @@ def test_exercises_are_headings(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_no_link_is_called_by_a_year_alone(name):
+    page = (HTML / name).read_text(encoding="utf-8")
+    links = re.findall(r'<a class="reference internal"[^>]*>(.*?)</a>', page, re.DOTALL)
+    names = [re.sub(r"<[^>]*>", "", link) for link in links]
+    assert not [name for name in names if re.fullmatch(r"\W*\d{4}[a-z]?\W*", name)]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_a_page_says_what_it_is_and_whose(name):
     head, _, body = (HTML / name).read_text(encoding="utf-8").partition("</head>")
     assert head.count('name="viewport"') == 1

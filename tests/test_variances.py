@@ -103,6 +103,16 @@ def test_is_saved_whole_and_evaluates_without_learning(tmp_path):
     np.testing.assert_allclose(restored.predict(DATA, verbose=0), means, rtol=1e-4)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scaling_and_likelihood_refuse_what_is_no_number(bad):
+    model = model_of_two_reals()
+    for judge in (model.standardized, model.restored, lambda v: model.log_likelihood(v, 0.0)):
+        with pytest.raises(ValueError, match="must be finite"):
+            judge(np.full((3, 2), bad))
+        with pytest.raises(ValueError, match=r"Received.*\(3, 4\)"):
+            judge(np.ones((3, 4)))
+
+
 def test_refuses_other_visible_units():
     with pytest.raises(ValueError, match=r"must have visible units `Gaussian\(\)`\. Received: Ber"):
         VarianceLearning(machine(2, 3, visible_units=BINARY))
