@@ -3,7 +3,9 @@
     python experiments/small_data.py NAME FOLDER [--hidden 23] [--updates 10000] [--seeds 3]
 
 FOLDER holds NAME.train.csv.gz, NAME.valid.csv.gz and NAME.test.csv.gz, a row of zeros and ones for
-each example, as they are published with {adult, dna, mushrooms, nips, …}. Each machine learns by
+each example, as they are published with {adult, dna, mushrooms, nips, …}; or one file whose name
+holds NAME, with the matrices train_data, val_data and test_data, as the silhouettes of Caltech 101
+have it. Each machine learns by
 centered PCD-5 at a rate that falls to zero; the live likelihood of the validation data says which
 averaged weights are kept, and which rate and weight decay are. The chosen setting is trained anew
 from other seeds, and the log-likelihood of the test data is exact for up to 26 units, else from
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy.io import loadmat
 
 from rbm_tutorial import RBM, ContrastiveDivergence
 from rbm_tutorial.exact import exact_log_partition
@@ -31,6 +34,9 @@ RATES, DECAYS = [0.1], [0.0, 0.003, 0.01, 0.03]
 
 
 def examples(folder, name, part):
+    """Zeros and ones, (examples, visible), of rows of text or of a matrix of MATLAB's."""
+    for file in folder.glob(f"*{name}*.mat"):
+        return loadmat(file)[f"{part.replace('valid', 'val')}_data"].astype("float32")
     return np.loadtxt(folder / f"{name}.{part}.csv.gz", delimiter=",", dtype="float32")
 
 

@@ -60,6 +60,37 @@ def test_the_tab_key_visits_no_formula_and_can_be_seen(read):
     assert not [stop for stop in stops if stop["outline"] == "none"]
 
 
+IN_VIEW = """() => {
+  window.stops = [];
+  addEventListener("focusin", ({ target }) => {
+    const card = target.closest(".sd-card") ?? target; // a link as large as its card has no height
+    const { top, bottom, left, right } = card.getBoundingClientRect();
+    stops.push({
+      name: target.outerHTML.slice(0, 120),
+      seen: right > 0 && left < innerWidth && bottom > 0 && top < innerHeight
+        || target.closest(".skip-link") !== null, // which glides in
+    });
+  });
+}"""
+
+
+@pytest.mark.parametrize("name", ["index.html", FIRST])
+def test_the_tab_key_goes_through_what_a_phone_shows_and_back(read, name):
+    page = read(name, viewport=PHONE)
+    page.evaluate(IN_VIEW)
+    for _ in range(250):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            break
+    there = page.evaluate("stops.splice(0)")
+    for _ in there:
+        page.keyboard.press("Shift+Tab")
+    back = page.evaluate("stops")
+    assert 30 < len(there) < 200
+    assert not [stop["name"] for stop in there + back if not stop["seen"]]
+    assert [stop["name"] for stop in reversed(back)] == [stop["name"] for stop in there]
+
+
 def test_code_that_scrolls_on_a_phone_says_so_and_can_be_reached(read):
     page = read(FIRST, viewport=PHONE)
     page.locator("pre").last.scroll_into_view_if_needed()
