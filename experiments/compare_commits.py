@@ -38,6 +38,8 @@ DELIBERATE: dict[str, str] = {
     "saved wake-sleep: places and contents": MOVED,
     "saved wake-sleep: *, old file": UNREADABLE,
     "saved wake-sleep: raises": UNREADABLE,
+}
+NEAR = {  # the same, of what may differ by a millionth of its value and no more
     "likelihood: exact_log_partition": "summed in another order, in double precision",
     "likelihood: reverse_ais_log_partition": "as the exact value, of the last digit",
     "likelihood: ais_log_partition": "as the exact value, on some processors",
@@ -125,13 +127,27 @@ def compare(old, new):
     return "; ".join(found) or "same"
 
 
+def near(old, new):
+    """Whether two rows hold the same numbers but for a millionth of them."""
+    if not (isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys()):
+        return False
+    pairs = [(old[place], new[place]) for place in old]
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=0) for a, b in pairs)
+
+
+def reasons(row, old, new):
+    """Why a row may differ as it does."""
+    listed = DELIBERATE | (NEAR if near(old, new) else {})
+    return [why for name, why in listed.items() if fnmatch.fnmatch(row, name)]
+
+
 def report(old, new):
     """Print a line for each row and backend; returns whether all are the same or deliberate."""
     counts = {"same": 0, "deliberate": 0, "different": 0}
     for backend in BACKENDS:
         for row in old[backend] | new[backend]:
-            verdict = compare(old[backend].get(row), new[backend].get(row))
-            meant = [why for name, why in DELIBERATE.items() if fnmatch.fnmatch(row, name)]
+            sides = old[backend].get(row), new[backend].get(row)
+            verdict, meant = compare(*sides), reasons(row, *sides)
             kind = "same" if verdict == "same" else "deliberate" if meant else "different"
             counts[kind] += 1
             reason = f"DELIBERATE ({meant[0]}): " if kind == "deliberate" else ""

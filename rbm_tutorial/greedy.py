@@ -27,7 +27,7 @@ from rbm_tutorial.rbm import RBM
 from rbm_tutorial.recovery import Backup
 from rbm_tutorial.stack import DeepBeliefNetwork, checked_stack
 from rbm_tutorial.training import ContrastiveDivergence
-from rbm_tutorial.units import Beside
+from rbm_tutorial.units import number_of_first
 
 BACKUPS = (Backup, keras.callbacks.BackupAndRestore)
 VALIDATION = 2**31  # in place of an epoch: the states of validation examples are drawn once
@@ -64,9 +64,7 @@ def transposed(rbm: RBM, hidden: int | None = None, **kwargs) -> RBM:
 
 def _places(units, visible, hidden):
     """Where `visible` units go among `hidden`: of units beside others the first type has room."""
-    first = visible
-    while isinstance(units, Beside):
-        units, first = units.first, first - units.count
+    first = number_of_first(units, visible)
     return np.r_[:first, hidden - visible + first : hidden]
 
 

@@ -67,6 +67,12 @@ class LabeledRBM(RBM):
         **kwargs,
     ):
         check_count("number_classes", number_classes, least=2)
+        if "visible_units" in kwargs:
+            raise ValueError(
+                "`visible_units` must be left out: they are pixels and a label. For other units "
+                "beside a label take an RBM of `Beside(units, Categorical(n), n)`. "
+                f"Received: {kwargs['visible_units']}"
+            )
         label = Categorical(int(number_classes))
         visible = Beside(Bernoulli(), label, label.classes)
         super().__init__(number_hidden_units, number_visible_units, visible_units=visible, **kwargs)

@@ -142,9 +142,10 @@ def chosen_negatives(persistent_chains: int, negatives):
             "`persistent_chains` is short for `negatives`: give one of them. "
             f"Received: {persistent_chains} and {negatives}"
         )
-    if isinstance(negatives, type) or not all(hasattr(negatives, each) for each in PROTOCOL):
+    has_both = all(hasattr(negatives, each) for each in PROTOCOL)
+    if not (has_both and isinstance(negatives, keras.layers.Layer)):  # else it would keep no state
         raise ValueError(
-            "`negatives` must have `start` and `draw`, as `PersistentChains(100)` has. "
-            f"Received: {negatives!r}"
+            "`negatives` must be a Keras layer with `start` and `draw`, as `PersistentChains(100)` "
+            f"is. Received: {negatives!r}"
         )
     return negatives

@@ -20,6 +20,7 @@ from rbm_tutorial.checks import (
     real_array,
 )
 from rbm_tutorial.exact import layer_states
+from rbm_tutorial.units import number_of_first
 
 GRAY = "#757575"  # contrast of at least 4.5:1 on white and on the black that dark pages put behind
 # Okabe & Ito's color-blind-safe palette without black and yellow, which vanish on one of the two;
@@ -84,18 +85,18 @@ def filters(
 ) -> Axes:
     """The recognition weights of the first `count` hidden units, each as an image.
 
-    All share one color scale, symmetric about 0, shown by a color bar. Labels are left out.
+    All share one color scale, symmetric about 0, shown by a color bar. What is beside pixels, such
+    as labels, is left out.
 
     Raises: `ValueError` for a layer that is not built, and as `image_grid` does.
     """
     check_built(rbm, "filters")
     check_count("count", count)
-    pixels = rbm.number_visible_units - getattr(rbm, "number_classes", 0)
+    pixels = number_of_first(rbm.visible_units, rbm.number_visible_units)
     weights = finite_array("w_rec", rbm.w_rec)[:pixels, :count]
     limit = np.abs(weights).max()
     ax = image_grid(weights.T, columns, image_shape, ax, cmap="PuOr", vmin=-limit, vmax=limit)
-    bar = ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.6, pad=0.02)
-    bar.set_label("weight")
+    bar = ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.6, pad=0.02, label="weight")
     bar.outline.set_visible(False)
     return ax
 

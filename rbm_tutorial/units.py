@@ -193,8 +193,8 @@ class Categorical:
         return [np.eye(self.classes)] * (number // self.classes)
 
     def groups(self, x):
-        """(batch, units) → (batch, groups, classes)."""
-        return ops.reshape(x, (-1, x.shape[1] // self.classes, self.classes))
+        """(batch, units) → (batch, groups, classes), where `x.shape` does not know units, too."""
+        return ops.reshape(x, (-1, ops.shape(x)[1] // self.classes, self.classes))
 
 
 @unit_type
@@ -269,13 +269,13 @@ class Beside:
 
     def sample(self, logits, uniform):
         first, last = self.split(logits)
-        drawn = [self.first.sample(first, uniform), self.last.sample(last, uniform)]
+        drawn = self.first.sample(first, uniform), self.last.sample(last, uniform)
         return ops.concatenate(drawn, axis=1)
 
     def log_normalizer(self, logits):
         first, last = self.split(logits)
-        sites = [self.first.log_normalizer(first), self.last.log_normalizer(last)]
-        return ops.concatenate(sites, axis=1)
+        log_z = self.first.log_normalizer(first), self.last.log_normalizer(last)
+        return ops.concatenate(log_z, axis=1)
 
     def log_measure(self, x):
         first, last = self.split(x)
@@ -301,14 +301,20 @@ class Beside:
 
     def check_number(self, number):
         if number <= self.count:
-            raise ValueError(
-                f"There must be units beside the {self.count} of the last type. Received: {number}"
-            )
+            needed = f"units beside the {self.count} of the last type"
+            raise ValueError(f"There must be {needed}. Received: {number}")
         self.first.check_number(number - self.count)
 
     def sites(self, number):
         return [*self.first.sites(number - self.count), *self.last.sites(self.count)]
 
     def split(self, x):
-        """(batch, units) → those of the first type, and those of the last, (batch, count)."""
+        """(batch, units) → those of the first type and the last, (batch, count)."""
         return x[:, : -self.count], x[:, -self.count :]
+
+
+def number_of_first(units, number: int) -> int:
+    """How many of `number` units are of the first type, beside which others may stand."""
+    while isinstance(units, Beside):
+        units, number = units.first, number - units.count
+    return number

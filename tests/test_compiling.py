@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 from enumerated import states
-from machines import machine
-from trained import EXAMPLES, Counted
+from machines import LABELS, each_pair, machine, machine_of
+from trained import EXAMPLES, Counted, trainer
 
 from rbm_tutorial.annealing import (
     ais_log_partition,
@@ -21,10 +21,11 @@ from rbm_tutorial.annealing import (
     reverse_ais_log_partition,
 )
 from rbm_tutorial.draws import sample
+from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.likelihood import chain_diagnostics, pseudo_log_likelihood
 from rbm_tutorial.missing import marginal_log_likelihood
-from rbm_tutorial.sampling import denoise, inpaint, run_chains
+from rbm_tutorial.sampling import denoise, independent_units, inpaint, run_chains
 from rbm_tutorial.units import Bernoulli
 
 V, KNOWN = states(4), np.array([True, False, False, True])
@@ -95,6 +96,25 @@ def test_other_units_are_compiled_anew():
     rbm.visible_units = AlwaysOn()
     assert np.min(run_chains(rbm, V, 1)) == 1
     assert np.min(denoise(machine(visible_units=AlwaysOn()), V, 0.1, 1, 0)) < 1
+
+
+@each_pair()
+def test_what_is_compiled_serves_machines_of_every_width(pair):
+    visible_units, visible, hidden_units, hidden = pair
+    for times in (2, 1, 3):
+        rbm = machine_of((visible_units, times * visible, hidden_units, times * hidden), 0.3)
+        estimate = ais_log_partition(rbm, 100, 100, seed=times)
+        error = estimate.log_z - exact_log_partition(rbm)
+        assert abs(error) < max(5 * estimate.standard_error, 1e-4)  # without weights, rounding
+        if not visible_units.unbounded:
+            x = rbm.forward_gibbs(independent_units(rbm, 5), 1)
+            one_by_one = [pseudo_log_likelihood(rbm, x[i : i + 1]) for i in range(5)]
+            np.testing.assert_allclose(
+                pseudo_log_likelihood(rbm, x), np.concatenate(one_by_one), rtol=1e-4
+            )
+        if visible_units == LABELS:
+            history = trainer(rbm, likelihood_chains=4).fit(np.asarray(x), verbose=0).history
+            assert np.isfinite(history["log_likelihood"]).all()
 
 
 def test_classes_are_clamped_by_what_is_compiled_once():

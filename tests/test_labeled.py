@@ -15,7 +15,7 @@ from rbm_tutorial.likelihood import (
     exact_log_partition,
     log_likelihood,
 )
-from rbm_tutorial.units import Bernoulli, Beside, Categorical
+from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian
 
 IMAGES = np.repeat(states(3), 4, axis=0)  # every image with every one of four labels
 LABELS = np.tile(np.arange(4), 8)
@@ -138,6 +138,11 @@ def test_without_weights_it_says_so():
             method(IMAGES)
     with pytest.raises(ValueError, match="call `build` first"):
         unbuilt.join(IMAGES, LABELS)
+
+
+def test_refuses_other_pixels_and_says_what_to_take():
+    with pytest.raises(ValueError, match=r"`visible_units` must be left out.*Beside\(units, Cate"):
+        LabeledRBM(2, number_classes=3, visible_units=Gaussian())
 
 
 def test_refuses_more_labels_than_images(rbm):

@@ -212,9 +212,15 @@ class WithoutStart(keras.layers.Layer):
         return x
 
 
-@pytest.mark.parametrize("negatives", [5, "x", DataChains, WithoutStart()])
-def test_refuses_what_draws_nothing(rbm, negatives):
-    with pytest.raises(ValueError, match="`negatives` must have `start` and `draw`"):
+class NoLayer:
+    """Its variables would be nobody's: on JAX its chains would never move."""
+
+    start = draw = print
+
+
+@pytest.mark.parametrize("negatives", [5, "x", DataChains, WithoutStart(), NoLayer()])
+def test_refuses_what_draws_nothing_or_keeps_nothing(rbm, negatives):
+    with pytest.raises(ValueError, match="`negatives` must be a Keras layer with `start` and"):
         ContrastiveDivergence(rbm, negatives=negatives)
 
 

@@ -8,7 +8,7 @@ from machines import machine, parametrized
 from trained import EXAMPLES, trainer
 
 from rbm_tutorial import RBM, LabeledRBM, plots
-from rbm_tutorial.units import Bernoulli, unit_type
+from rbm_tutorial.units import Bernoulli, Beside, Categorical, Gaussian, unit_type
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -54,8 +54,12 @@ def test_filters_share_one_scale_symmetric_about_zero():
     assert ax.images[0].get_array().shape == plots.filters(rbm, 2, 3).images[0].get_array().shape
 
 
-def test_filters_of_a_machine_that_sees_labels_are_its_images():
-    rbm = parametrized(LabeledRBM(2, number_classes=3), 7)
+BESIDE = Beside(Beside(Gaussian(), Categorical(2), 2), Bernoulli(), 1)  # of four pixels
+
+
+@pytest.mark.parametrize("layer", [LabeledRBM(2, number_classes=3), RBM(2, visible_units=BESIDE)])
+def test_filters_of_a_machine_that_sees_labels_are_its_images(layer):
+    rbm = parametrized(layer, 7)
     picture = plots.filters(rbm, columns=2).images[0].get_array().filled(np.nan)
     for j in range(2):
         np.testing.assert_array_equal(
