@@ -31,6 +31,7 @@ if keras.backend.backend() == "tensorflow":
 
 ROOT = pathlib.Path(__file__).parent.parent
 MORE = {  # tests of a module beside those of its name
+    "callbacks": ("live_likelihood",),
     "checks": ("bad_numbers", "bad_inputs"),
     "contrast": ("training", "training_centered", "training_sample_weights"),
     "data": ("data_downloads",),

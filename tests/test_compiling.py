@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from conftest import only_tensorflow
 from enumerated import states
 from machines import LABELS, each_pair, machine, machine_of
 from trained import EXAMPLES, Counted, trainer
@@ -98,6 +99,7 @@ def test_other_units_are_compiled_anew():
     assert np.min(denoise(machine(visible_units=AlwaysOn()), V, 0.1, 1, 0)) < 1
 
 
+@only_tensorflow  # JAX compiles for each shape
 @each_pair()
 def test_what_is_compiled_serves_machines_of_every_width(pair):
     visible_units, visible, hidden_units, hidden = pair
