@@ -132,7 +132,12 @@ def near(old, new):
     if not (isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys()):
         return False
     pairs = [(old[place], new[place]) for place in old]
-    return all(a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=0) for a, b in pairs)
+    return all(
+        (a.shape, a.dtype) == (b.shape, b.dtype)
+        and a.dtype.kind == "f"
+        and np.allclose(a, b, rtol=1e-6, atol=0)
+        for a, b in pairs
+    )
 
 
 def reasons(row, old, new):

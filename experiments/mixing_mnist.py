@@ -3,11 +3,11 @@
     python experiments/mixing_mnist.py [--chains N] [--rungs N] [--steps N]
 
 One machine comes with the package; the other learns here, from the digits that come with it, and
-leaves the checkpoints of which trajectory tempering makes its ladder. Chains on a ladder have N
-rungs, so that one of their steps costs N Gibbs steps; Gibbs sampling gets as many times more
-chains, so that all multiply as many rows by as many weights. Half of the chains start at digits,
-half at independent pixels of the same means. The first half of the steps is left out: in it the
-temperatures are placed. Results are written to rbm_tutorial/measured/mixing.json.
+leaves the checkpoints of which trajectory tempering makes its ladder. A step on a ladder of N rungs
+costs N Gibbs steps; Gibbs sampling has as many chains and N times as many steps, so that all
+multiply as many rows by as many weights. Half of the chains start at digits, half at independent
+pixels of the same means. The first half of the steps is left out: in it the temperatures are
+placed. Results are written to rbm_tutorial/measured/mixing.json.
 """
 
 import argparse
@@ -111,22 +111,22 @@ def on_ladder(rbm, chains, start, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chains", type=int, default=20)
-    parser.add_argument("--rungs", type=int, default=20)
+    parser.add_argument("--rungs", type=int, default=24)
     parser.add_argument("--steps", type=int, default=10_000)
     options = parser.parse_args()
     number, rungs, steps = options.chains, options.rungs, options.steps
     images = binarize(as_arrays(load_mnist()[0])[0], seed=1)
     base_rate = np.clip(images.mean(axis=0), 0.001, 0.999)
-    many, few = (starts(count, images, base_rate) for count in (number * rungs, number))
+    start = starts(number, images, base_rate)
     learned, checkpoints = trained(images, rungs - 1)
     result = {}
     for name, rbm in {"pretrained": load_pretrained_rbm(), "trained": learned}.items():
         tempered = TemperedChains(number, rungs, base_rate)
-        result[name] = {"gibbs": gibbs(rbm, many, steps)}
-        result[name]["tempered"] = on_ladder(rbm, tempered, few, steps)
+        result[name] = {"gibbs": gibbs(rbm, start, rungs * steps)}
+        result[name]["tempered"] = on_ladder(rbm, tempered, start, steps)
         print(name, json.dumps(result[name]), flush=True)
     chains = TrajectoryChains(number, checkpoints)
-    result["trained"]["trajectory"] = on_ladder(learned, chains, few, steps)
+    result["trained"]["trajectory"] = on_ladder(learned, chains, start, steps)
     result["command"] = " ".join(["python", *sys.argv])
     result["versions"] = {"python": platform.python_version()} | {
         name: version(name) for name in ["keras", keras.backend.backend()]

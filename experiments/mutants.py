@@ -73,14 +73,13 @@ def changes(tree):
 
 def _defaults_and_decorators(tree):
     """Constants that no test should ask for: defaults of arguments, sizes of caches."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    lists = [
-        part
-        for each in functions
-        for part in (each.args.defaults, each.args.kw_defaults, each.decorator_list)
-    ]
-    given = [value for part in lists for value in part if value is not None]
-    return {node for value in given for node in ast.walk(value)}
+    left = set()
+    for node in ast.walk(tree):
+        given = [*getattr(node, "decorator_list", [])]
+        if isinstance(node, ast.arguments):
+            given += [*node.defaults, *filter(None, node.kw_defaults)]
+        left |= {part for each in given for part in ast.walk(each)}
+    return left
 
 
 def _statements_dropped(node):

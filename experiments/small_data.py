@@ -1,6 +1,7 @@
 """Train machines on small binary data sets, and measure their likelihood on held-out examples.
 
-    python experiments/small_data.py NAME FOLDER [--hidden 23] [--updates 10000] [--rate 0.1]
+    python experiments/small_data.py NAME FOLDER [--hidden 23] [--updates 10000]
+        [--rate 0.1] [--decays 0 0.003 0.01 0.03] [--seeds 3]
 
 FOLDER holds NAME.train.csv.gz, NAME.valid.csv.gz and NAME.test.csv.gz, a row of zeros and ones for
 each example, as they are published with {adult, dna, mushrooms, nips, …}; or one file whose name
@@ -29,7 +30,6 @@ from rbm_tutorial.sampling import run_chains
 from rbm_tutorial.training import linear_decay
 
 LOOKS, BATCH, CHAINS, BETAS = 40, 100, 100, 20_000
-DECAYS = [0.0, 0.001, 0.003, 0.01, 0.03]
 
 
 def examples(folder, name, part):
@@ -106,6 +106,7 @@ def main():
     parser.add_argument("--hidden", type=int, default=23)
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=0.1)
+    parser.add_argument("--decays", type=float, nargs="+", default=[0.0, 0.003, 0.01, 0.03])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     name, hidden, updates = arguments.name, arguments.hidden, arguments.updates
@@ -113,7 +114,7 @@ def main():
         examples(arguments.folder, name, part) for part in ("train", "valid", "test")
     )
     tries = []
-    for decay in DECAYS:
+    for decay in arguments.decays:
         _, best, look = trained(train, valid, hidden, updates, arguments.rate, decay, seed=0)
         tries.append({"rate": arguments.rate, "decay": decay, "validation": best, "look": look})
         print(tries[-1], flush=True)

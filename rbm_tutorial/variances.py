@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from rbm_tutorial.backend import replicas, single
-from rbm_tutorial.checks import real_array
+from rbm_tutorial.checks import check_built, check_matrix, real_array, real_tensor
 from rbm_tutorial.contrast import anything, batch_mean
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
@@ -81,14 +81,20 @@ class VarianceLearning(ContrastiveDivergence):
 
         Raises: `ValueError` for another shape, NaN or infinity.
         """
-        return self._divided(self.rbm.checked_visible(v))
+        return self._divided(self._real("v", v))
 
     def restored(self, u):
         """σ u: (batch, visible) of the RBM → (batch, visible) in the units of the data.
 
         Raises: `ValueError` for another shape, NaN or infinity.
         """
-        return self.rbm.checked_visible(u, "u") * ops.exp(self.log_scale)
+        return self._real("u", u) * ops.exp(self.log_scale)
+
+    def _real(self, name, x):
+        check_built(self.rbm, type(self).__name__)
+        x = real_tensor(name, x, self.log_scale.dtype)  # of the data: the layer's may be too narrow
+        check_matrix(name, x, self.rbm.number_visible_units)
+        return self.rbm.visible_units.checked(x, name)
 
     def _divided(self, v):
         return ops.cast(v, self.log_scale.dtype) * ops.exp(-self.log_scale)

@@ -113,6 +113,18 @@ def test_scaling_and_likelihood_refuse_what_is_no_number(bad):
             judge(np.ones((3, 4)))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_data_are_scaled_in_the_precision_of_the_model(dtype):
+    """A layer of half precision could not hold them."""
+    model = VarianceLearning(RBM(3, visible_units=REAL, dtype=dtype))
+    model.build((None, 2))
+    model.log_scale.assign(np.log([1e5, 2e5]))
+    data = np.array([[3e5, 4e5], [-1e5, 0.0]])
+    u = model.standardized(data)
+    np.testing.assert_allclose(u, [[3, 2], [-1, 0]], rtol=1e-5)
+    np.testing.assert_allclose(model.restored(u), data, rtol=1e-5)
+
+
 def test_refuses_other_visible_units():
     with pytest.raises(ValueError, match=r"must have visible units `Gaussian\(\)`\. Received: Ber"):
         VarianceLearning(machine(2, 3, visible_units=BINARY))
