@@ -55,6 +55,7 @@ class LabeledRBM(RBM):
 
     Input shape: (batch, visible), values in [0, 1], the last `number_classes` a one-hot label.
 
+    Raises: `ValueError` for fewer than 2 classes, and for `visible_units`.
     Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006);
     Larochelle & Bengio, Classification using discriminative restricted Boltzmann machines (2008).
     """
