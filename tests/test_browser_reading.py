@@ -64,11 +64,10 @@ IN_VIEW = """() => {
   window.stops = [];
   addEventListener("focusin", ({ target }) => {
     const card = target.closest(".sd-card") ?? target; // a link as large as its card has no height
-    const { top, bottom, left, right } = card.getBoundingClientRect();
+    const { left, right } = card.getBoundingClientRect(); // the browser scrolls to it afterwards
     stops.push({
       name: target.outerHTML.slice(0, 120),
-      seen: right > 0 && left < innerWidth && bottom > 0 && top < innerHeight
-        || target.closest(".skip-link") !== null, // which glides in
+      seen: right > 0 && left < innerWidth && card.checkVisibility({ visibilityProperty: true }),
     });
   });
 }"""
