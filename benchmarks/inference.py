@@ -1,10 +1,11 @@
-"""What is timed besides training: partition functions and sampling, in `contenders`' terms.
+"""What is timed besides training: partition functions and sampling, in the terms of `trainings`.
 
 `setting.steps` temperatures or Gibbs steps of `setting.batch` chains make an epoch.
 """
 
 import numpy as np
-from contenders import VISIBLE, Setting, Training, first_weights, new_rbm, timed, wait_for
+from ours import new_rbm
+from trainings import VISIBLE, Setting, Training, first_weights, timed, wait_for
 
 
 def ais(setting: Setting, x):

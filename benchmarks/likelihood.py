@@ -25,8 +25,10 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")  # of what measures
 
 import numpy as np
-from contenders import CONTENDERS, VISIBLE, Setting
-from measure import Process, installed, machine, rounded, usable_cores
+from contenders import CONTENDERS
+from measure import rounded
+from processes import Process, installed, machine, usable_cores
+from trainings import VISIBLE, Setting
 
 from rbm_tutorial import RBM, as_arrays, binarize, load_mnist
 from rbm_tutorial.crossing import bennett_log_partition

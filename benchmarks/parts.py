@@ -9,8 +9,9 @@ import functools
 import keras
 import numpy as np
 import tensorflow as tf
-from contenders import VISIBLE, Training, first_weights, timed, timed_fit
 from keras import ops
+from ours import timed_fit
+from trainings import VISIBLE, Training, first_weights, timed
 
 from rbm_tutorial import RBM, ContrastiveDivergence
 

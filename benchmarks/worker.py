@@ -13,8 +13,10 @@ import time
 import traceback
 
 import numpy as np
-from contenders import CONTENDERS, Setting, recipe
+from contenders import CONTENDERS
 from inference import INFERENCE
+from ours import recipe
+from trainings import Setting
 
 
 def set_threads(library, threads):
