@@ -143,13 +143,6 @@ def distributed() -> bool:
     return BACKEND == "tensorflow" and tf.distribute.has_strategy()
 
 
-def several_workers() -> bool:
-    """Whether a `tf.distribute.MultiWorkerMirroredStrategy` is in effect."""
-    if BACKEND != "tensorflow":
-        return False
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
-
-
 def compiled(function):
     """`function` of tensors as a `tf.function` or `jax.jit`, traced once for each shape."""
     if BACKEND == "jax":

@@ -13,40 +13,46 @@ from rbm_tutorial.checks import check_count
 OFFSET_MEMORY = 100  # batches
 
 
-def total_weight(rows, weights=None):
-    """Σ weights, or the number of rows; under `tf.distribute` the mean over all replicas.
+class Weighing(NamedTuple):
+    """How much each row of a batch counts: `weights`, (batch,), or `None` if all alike.
 
+    `total` is Σ weights, or the number of rows; under `tf.distribute` the mean over all replicas.
     Divided by it, sums over the rows of a replica average to the mean over the whole batch, however
-    that was divided: of a short one a replica may get nothing. In single precision at least, since
-    float16 counts to 2,048.
+    that was divided: of a short one a replica may get nothing.
     """
+
+    weights: object
+    total: object
+
+    @property
+    def divisor(self):
+        """The total, or 1 if there is nothing: then means are 0, not NaN."""
+        return ops.where(self.total > 0, self.total, 1)
+
+    @property
+    def anything(self):
+        """1, or 0 if there is no row or none of a weight above 0."""
+        return ops.cast(self.total > 0, self.total.dtype)
+
+
+def weighing(rows, weights=None):
+    """Weights of rows, (batch,), with their total; what it gave once is not exchanged again.
+
+    The total is in single precision at least, since float16 counts to 2,048.
+    """
+    if isinstance(weights, Weighing):
+        return weights
     total = ops.shape(rows)[0] if weights is None else ops.sum(weights)
-    return mean_over_replicas(ops.cast(total, single(rows).dtype))
+    kind = single(rows if weights is None else weights).dtype
+    return Weighing(weights, mean_over_replicas(ops.cast(total, kind)))
 
 
 def batch_mean(rows, weights=None):
     """Mean over the first axis, Σ weights·rows / Σ weights, (batch,); of no rows 0, not NaN."""
-    rows = single(rows)
-    if weights is None:
-        return ops.sum(rows, axis=0) / row_count(rows)
-    return ops.tensordot(shares(weights), rows, axes=1)
-
-
-def row_count(rows):
-    """Number of rows as a divisor: 1 if there are none."""
-    count = total_weight(rows)
-    return ops.where(count > 0, count, 1)
-
-
-def shares(weights):
-    """Weights, (batch,), divided by their sum, unless that is 0."""
-    total = total_weight(weights, weights)
-    return weights / ops.where(total > 0, total, 1)
-
-
-def anything(rows, weights=None):
-    """1, or 0 if there is no row or none of a weight above 0."""
-    return ops.cast(total_weight(rows, weights) > 0, single(rows).dtype)
+    rows, each = single(rows), weighing(rows, weights)
+    if each.weights is None:
+        return ops.divide(ops.sum(rows, axis=0), each.divisor)
+    return ops.tensordot(each.weights / each.divisor, rows, axes=1)
 
 
 def statistics(v, h, weights=None):
@@ -54,9 +60,12 @@ def statistics(v, h, weights=None):
 
     With `weights`, (batch,), means are weighted.
     """
-    v, h = single(v), single(h)
-    h = h / row_count(v) if weights is None else h * shares(weights)[:, None]
-    return ops.matmul(ops.transpose(v), h), ops.sum(h, axis=0), batch_mean(v, weights)
+    v, h, each = single(v), single(h), weighing(v, weights)
+    if each.weights is None:
+        h = ops.divide(h, each.divisor)
+    else:
+        h = h * (each.weights / each.divisor)[:, None]
+    return ops.matmul(ops.transpose(v), h), ops.sum(h, axis=0), batch_mean(v, each)
 
 
 def contrastive_gradient(x, h, v_k, h_k, weights=None, weights_k=None):
@@ -100,14 +109,14 @@ class Contrast(NamedTuple):
     Attributes:
         loss: mean F(x) - mean F(v⁽ᵏ⁾), nats, with its gradient in the weights of the RBM.
         v_k: the negative samples, (chains, visible).
-        weights_k: their weights, (chains,), or `None`.
+        weighing_k: how much each of them counts.
         h: p(h=1 | x), (batch, hidden).
         free_energy: F(x), (batch,) nats.
     """
 
     loss: object
     v_k: object
-    weights_k: object
+    weighing_k: Weighing
     h: object
     free_energy: object
 
@@ -118,25 +127,26 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
     With `offsets`, those of `offset_variables`, the gradient is centered. With `weights`, (batch,),
     an example of weight 2 counts as two. Draws random numbers, and moves chains and offsets.
     """
-    weights_k = weights if getattr(negatives, "starts_at_data", False) else None
     logits = rbm.hidden_logits(x)
     v_k = negatives.draw(rbm, x, logits)
+    of_data = weighing(x, weights)
+    of_chains = of_data if getattr(negatives, "starts_at_data", False) else weighing(v_k)
     logits_k = rbm.hidden_logits(v_k)
     h, h_k = rbm.hidden_units.mean(logits), rbm.hidden_units.mean(logits_k)
     free_energy = rbm.free_energy(x, logits)
-    of_model = batch_mean(rbm.free_energy(v_k, logits_k), weights_k)
-    difference = batch_mean(free_energy, weights) - of_model
-    gradient = contrastive_gradient(x, h, v_k, h_k, weights, weights_k)
-    if weights is not None:  # chains alone teach nothing
-        some = anything(x, weights)
+    of_model = batch_mean(rbm.free_energy(v_k, logits_k), of_chains)
+    difference = batch_mean(free_energy, of_data) - of_model
+    gradient = contrastive_gradient(x, h, v_k, h_k, of_data, of_chains)
+    if of_data.weights is not None:  # chains alone teach nothing
+        some = of_data.anything
         difference, gradient = some * difference, [some * d for d in gradient]
     if offsets:
-        gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, weights))
+        gradient = centered_gradient(*gradient, *moved_offsets(offsets, x, h, of_data))
     parameters = rbm.w_rec, rbm.hb, rbm.vb
     gradient = [ops.cast(d, parameter.dtype) for d, parameter in zip(gradient, parameters)]
     constants = [ops.stop_gradient(constant) for constant in (difference, *gradient)]
     loss = with_gradient(constants[0], *parameters, *constants[1:])
-    return Contrast(loss, v_k, weights_k, h, free_energy)
+    return Contrast(loss, v_k, of_chains, h, free_energy)
 
 
 def traced_settings(rbm):
@@ -172,9 +182,10 @@ def moved_offsets(offsets, x, h, weights=None):
     batch of no weight changes nothing.
     """
     *means, batches = offsets
-    some = ops.cast(anything(x, weights), batches.dtype)
+    each = weighing(x, weights)
+    some = ops.cast(each.anything, batches.dtype)
     batches.assign(batches + some)
     rate = some / ops.clip(batches.value, 1, OFFSET_MEMORY)
     for offset, rows in zip(means, (x, h)):
-        offset.assign(offset + rate * (batch_mean(rows, weights) - offset))
+        offset.assign(offset + rate * (batch_mean(rows, each) - offset))
     return [offset.value for offset in means]

@@ -10,7 +10,7 @@ from types import GeneratorType
 import keras
 import numpy as np
 
-from rbm_tutorial.backend import LARGEST, checked_range
+from rbm_tutorial.backend import BACKEND, LARGEST, checked_range
 from rbm_tutorial.checks import check_count, check_examples, check_share, real_array
 from rbm_tutorial.pipelines import first_of, is_dataset
 
@@ -20,6 +20,11 @@ COUNTS = (  # beside the epochs; of these `None` is none
     "validation_steps",
     "validation_batch_size",
 )
+
+EXAMPLES = "x", "y", "sample_weight"
+# Arguments with which `fit` of Keras only batches and shuffles an array.
+BATCHING = {"x", "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"}
+VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
 
 
 def is_stream(x) -> bool:
@@ -78,6 +83,14 @@ def check_loop(given) -> None:
     for callback in keras.tree.flatten(given.get("callbacks") or []):
         if not isinstance(callback, (keras.callbacks.Callback, keras.callbacks.CallbackList)):
             raise ValueError(f"`callbacks` must be callbacks of Keras. Received: {callback!r}")
+
+
+def only_batched(given) -> bool:
+    """Whether these arguments of `fit` ask nothing but that an array is batched and shuffled."""
+    known = BATCHING | VALIDATION | ({*EXAMPLES} if BACKEND == "jax" else set())
+    if not isinstance(given.get("x"), np.ndarray):
+        return False
+    return isinstance(given.get("shuffle", True), bool) and given.keys() <= known
 
 
 def check_devices_divide(x, batch_size) -> None:

@@ -7,6 +7,9 @@ import keras
 
 from rbm_tutorial.backend import BACKEND
 
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
 UPDATES_AN_EXECUTION = 64 if BACKEND == "jax" else 16
 COMPILED = "steps_per_execution", "train_function", "test_function", "predict_function"
 
@@ -52,3 +55,28 @@ def shorter_executions(model, *steps):
             setattr(model, name, value)
         if model.traced_with != traced_with:
             model.forget_compiled()
+
+
+def of_workers(model, step):
+    """A train or test function by which each of several workers tells its own means, or `None`.
+
+    That of Keras 3.15 averages every reported number over the workers in each step, by two small
+    all-reduces each. Metrics add up over the workers when they are read, at the end of an epoch.
+    """
+    if BACKEND != "tensorflow":
+        return None
+    strategy = model.distribute_strategy
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return None
+
+    @tf.function
+    def call(batch):
+        logs = strategy.run(step, args=(batch,))
+        return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
+
+    def calls(iterator):
+        for _ in range(model.steps_per_execution):
+            logs = call(next(iterator))
+        return logs
+
+    return calls

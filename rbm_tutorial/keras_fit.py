@@ -10,9 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import BACKEND, distributed, several_workers
+from rbm_tutorial import executions
+from rbm_tutorial.backend import BACKEND, distributed
 from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
+    EXAMPLES,
     check_batch,
     check_devices_divide,
     check_loop,
@@ -20,22 +22,17 @@ from rbm_tutorial.examples import (
     checked_weights,
     examples,
     images,
+    only_batched,
     shown_batch,
     with_first,
     without_placeholder,
 )
-from rbm_tutorial.executions import UPDATES_AN_EXECUTION, shorter_executions, trained_by
 from rbm_tutorial.pipelines import WholePasses, is_dataset, shuffled_batches, without_autotuning
 from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, place_told, weights_kept, written_whole
 from rbm_tutorial.saving import of_configuration
 
 if BACKEND == "jax":
     from rbm_tutorial import blocks
-
-EXAMPLES = "x", "y", "sample_weight"
-# Arguments with which `fit` of Keras only batches and shuffles an array.
-BATCHING = {"x", "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"}
-VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
 
 
 class FastFit(keras.Model):
@@ -73,7 +70,7 @@ class FastFit(keras.Model):
         """
         check_own({"loss": loss, **kwargs})
         if steps_per_execution is None:
-            steps_per_execution = 1 if self.distributed else UPDATES_AN_EXECUTION
+            steps_per_execution = 1 if self.distributed else executions.UPDATES_AN_EXECUTION
         check_count("steps_per_execution", steps_per_execution)
         optimizer = self.default_optimizer() if optimizer is None else optimizer
         super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
@@ -91,9 +88,9 @@ class FastFit(keras.Model):
     def fit(self, *args, **kwargs):
         """Train as Keras does, on arrays and data sets that are checked first.
 
-        An array is shuffled by the global seed, that of `keras.utils.set_random_seed`. An example
-        of `sample_weight` 2 counts as two. What goes wrong leaves the weights of the last update,
-        on JAX of the last epoch. Arrays may be copied first: do not change them in callbacks.
+        An array is shuffled by the global seed (`keras.utils.set_random_seed`). An example of
+        weight 2 counts as two. What goes wrong leaves the weights of the last update, on JAX of the
+        last epoch. Arrays may be copied first: do not change them in callbacks.
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
         check_loop(given)
@@ -108,8 +105,8 @@ class FastFit(keras.Model):
         given, train_function = self._batched(given)
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         try:
-            keeping, stepping = place_told(self), shorter_executions(self, *steps)
-            ending, training = only_data_end(callbacks), trained_by(self, train_function)
+            keeping, stepping = place_told(self), executions.shorter_executions(self, *steps)
+            ending, training = only_data_end(callbacks), executions.trained_by(self, train_function)
             with keeping as keep, stepping, ending, training:
                 given["callbacks"] = [*given["callbacks"], *keep]
                 history = super().fit(**given)
@@ -126,7 +123,7 @@ class FastFit(keras.Model):
         given = given | own if own else self._ready(self._checked(given), learns=False)
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
-        with weights_kept(self), shorter_executions(self, given.get("steps")), ending:
+        with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
             result = super().evaluate(**given)
         check_examples("x", len(keras.tree.flatten(result)))
         if np.isnan(keras.tree.flatten(result)).any():
@@ -139,7 +136,7 @@ class FastFit(keras.Model):
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
         check_devices_divide(given["x"], given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
-        with weights_kept(self), shorter_executions(self, given.get("steps")), ending:
+        with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
             result = super().predict(**given)
         if BACKEND == "jax" and np.isnan(result).any():
             raise ValueError("`x` must hold values that its units can have. Received others.")
@@ -195,12 +192,13 @@ class FastFit(keras.Model):
             weights = checked_weights(ops.reshape(ops.cast(sample_weight, single), (-1,)))
         return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        logs = super().compute_metrics(x, y, y_pred, sample_weight)
-        if not several_workers():
-            return logs
-        # Keras 3.15 averages the logs of several workers over their first axis: give them one.
-        return {name: ops.reshape(value, (1,)) for name, value in logs.items()}
+    def make_train_function(self, force=False):
+        self.train_function = self.train_function or executions.of_workers(self, self.train_step)
+        super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        self.test_function = self.test_function or executions.of_workers(self, self.test_step)
+        super().make_test_function(force)
 
     def _with_validation(self, given, size):
         """The arguments of `fit`, once `validation_data` are known to be like what it trains on."""
@@ -272,7 +270,7 @@ class FastFit(keras.Model):
         given = self._checked(given)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
-        with weights_kept(self), trained_by(self):
+        with weights_kept(self), executions.trained_by(self):
             return method(**given)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
@@ -281,9 +279,8 @@ class FastFit(keras.Model):
     def _batched(self, given):
         """The arguments, an array as pipeline or `Blocks`, and the train function for these."""
         x, shuffle = given.get("x"), given.get("shuffle", True)
-        known = BATCHING | VALIDATION | ({*EXAMPLES} if BACKEND == "jax" else set())
-        plain = isinstance(x, np.ndarray) and isinstance(shuffle, bool) and given.keys() <= known
-        if not plain or self.distributed or (BACKEND == "jax" and not self._compiles_blocks()):
+        itself = self.distributed or (BACKEND == "jax" and not self._compiles_blocks())
+        if itself or not only_batched(given):
             return {**given, "x": without_autotuning(x)}, None
         size = given.get("batch_size") or 32
         rest = {name: value for name, value in given.items() if name not in EXAMPLES}

@@ -163,9 +163,10 @@ def place_told(model):
             yield [place, *keep]
     except BaseException as error:
         if place.epoch is not None:
+            updates = int(np.asarray(model.optimizer.iterations))  # one for all replicas, too
             error.add_note(
                 f"Training stopped in epoch {place.epoch + 1} of {place.params['epochs']}. The "
-                f"weights are those after {int(model.optimizer.iterations)} updates in all."
+                f"weights are those after {updates} updates in all."
             )
         raise
 

@@ -270,7 +270,7 @@ class TemperedChains(keras.layers.Layer):
     @property
     def round_trips(self) -> int:
         """How often a replica went from the hot end to the cold one and back, all together."""
-        return int(self.replicas.round_trips)
+        return int(np.asarray(self.replicas.round_trips))
 
     def get_config(self):
         rate = None if self.base_rate is None else np.asarray(self.base_rate).tolist()

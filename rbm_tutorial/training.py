@@ -168,7 +168,7 @@ class ContrastiveDivergence(FastFit):
             self.live.start(self.rbm)
 
     def prepare(self):
-        if self.live is not None and int(self.live.updates) == 0:
+        if self.live is not None and int(np.asarray(self.live.updates)) == 0:
             self.live.begin(self.rbm)
 
     def call(self, v, training=False):

@@ -11,7 +11,7 @@ from keras import ops
 
 from rbm_tutorial.backend import replicas, single
 from rbm_tutorial.checks import check_built, check_matrix, real_array, real_tensor
-from rbm_tutorial.contrast import anything, batch_mean
+from rbm_tutorial.contrast import batch_mean, weighing
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
 from rbm_tutorial.units import Gaussian
@@ -126,4 +126,5 @@ def scale_gradient(rbm, u, weights=None):
     r = vb + w·⟨h | u⟩. With `weights`, (batch,), the mean is weighted.
     """
     inputs = rbm.visible_logits(rbm.hidden_units.mean(rbm.hidden_logits(u)))
-    return anything(u, weights) * (1 - batch_mean(u * (u - inputs), weights))
+    each = weighing(u, weights)
+    return each.anything * (1 - batch_mean(u * (u - inputs), each))

@@ -14,6 +14,7 @@ from rbm_tutorial.contrast import (
     contrast_with_model,
     offset_variables,
     traced_settings,
+    weighing,
 )
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.labeled import one_hot
@@ -122,32 +123,33 @@ class WakeSleep(FastFit):
             wanted = "integer labels `y`" if dbn.number_classes else "no labels"
             raise ValueError(f"This network learns from `x` and {wanted}. Received: {described(y)}")
         x = dbn.lower[0].visible_units.checked(ops.cast(x, top.vb.dtype))
-        cost = self._track(x, y, y_pred, weights)
+        each = weighing(x, weights)
+        cost = self._track(x, y, y_pred, each)
         if not training:
             return cost / replicas()
         awake = dbn.sample_up(x)
         at_top = awake[-1] if y is None else top.join(awake[-1], y)
-        contrast = contrast_with_model(top, at_top, self.negatives, self.offsets, weights)
+        contrast = contrast_with_model(top, at_top, self.negatives, self.offsets, each)
         self.free_energy_tracker.update_state(contrast.free_energy, weights)
         loss, v_k = contrast.loss, ops.stop_gradient(contrast.v_k)
         dream = dbn.sample_down(v_k if y is None else top.split(v_k)[0])
         # No weight may change before the last draw: TensorFlow 2.21 drops that order by itself.
         awake = [wait_for(dream[0], states) for states in awake]
         for depth, rbm in enumerate(dbn.lower):
-            loss += generation_cost(rbm, awake[depth], awake[depth + 1], weights)
-            loss += recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weights_k)
+            loss += generation_cost(rbm, awake[depth], awake[depth + 1], each)
+            loss += recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weighing_k)
         return (loss + sum(single(penalty) for penalty in self.losses)) / replicas()
 
-    def _track(self, x, y, y_pred, weights):
+    def _track(self, x, y, y_pred, each):
         cost = self.dbn.lower[0].visible_units.cross_entropy(x, self.dbn.reconstruction_logits(x))
-        self.reconstruction_tracker.update_state(cost, weights)
+        self.reconstruction_tracker.update_state(cost, each.weights)
         if y is not None:
             classes, dtype = self.dbn.number_classes, self.variable_dtype
             known = one_hot(y, classes, dtype)
             chosen = ops.one_hot(ops.argmax(y_pred, axis=1), classes, dtype=dtype)
             hits = ops.sum(known * chosen, axis=1)  # NaN of labels that JAX cannot refuse
-            self.accuracy_tracker.update_state(hits, weights)
-        return batch_mean(cost, weights)
+            self.accuracy_tracker.update_state(hits, each.weights)
+        return batch_mean(cost, each)
 
     def get_config(self):
         return {

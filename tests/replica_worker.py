@@ -5,6 +5,7 @@ python replica_worker.py DIR    what they end with, those that are killed and re
 TensorFlow is imported once: each is a fork of this process, in which it has not begun to compute.
 """
 
+import inspect
 import json
 import multiprocessing
 import os
@@ -115,10 +116,29 @@ def epochs_with_backup(strategy, directory, last):
     return {"epochs": started, "weights": [w.tolist() for w in model.rbm.get_weights()]}
 
 
+def all_reduces(strategy):
+    """How many all-reduces are in the graph of an update, and in that which Keras would make."""
+    model = compiled(strategy, 0.1)
+    model.fit(EXAMPLES, batch_size=4, verbose=0)
+    ours = inspect.getclosurevars(model.train_function).nonlocals["call"]
+    logs = {name: tf.zeros(1) for name in model.get_metrics_result()}
+
+    @tf.function
+    def keras_adds(logs):
+        return {name: strategy.reduce("MEAN", value, axis=0) for name, value in logs.items()}
+
+    functions = [ours.get_concrete_function(EXAMPLES[:2]), keras_adds.get_concrete_function(logs)]
+    graphs = [function.graph.as_graph_def() for function in functions]
+    nodes = [[*g.node, *(n for f in g.library.function for n in f.node_def)] for g in graphs]
+    return [sum("CollectiveReduce" in node.op for node in each) for each in nodes]
+
+
 def of_workers(directory, last=None):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    with_backup = epochs_with_backup(strategy, directory, last)
-    return {**with_backup, **all_of(strategy)} if directory.endswith("whole") else with_backup
+    result = epochs_with_backup(strategy, directory, last)
+    if directory.endswith("whole"):
+        result |= {**all_of(strategy), "all_reduces": all_reduces(strategy)}
+    return result
 
 
 def of_devices():

@@ -171,7 +171,6 @@ def test_double_precision_where_it_is_asked_for():
 def test_one_replica_without_a_strategy():
     assert backend.replicas() == 1
     assert not backend.distributed()
-    assert not backend.several_workers()
 
 
 @only_tensorflow
@@ -180,7 +179,6 @@ def test_a_strategy_is_noticed_where_it_is_in_effect():
     with strategy.scope():
         assert backend.distributed()
         assert backend.replicas() == 1
-        assert not backend.several_workers()
     assert not backend.distributed()
 
 

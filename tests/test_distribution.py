@@ -97,6 +97,13 @@ def test_two_workers_do_what_two_devices_do(on_two_devices, outputs):
         assert worker["logs"] == pytest.approx(on_two_devices["logs"], rel=1e-5)
 
 
+def test_workers_exchange_the_gradient_and_the_number_of_examples_alone(outputs):
+    """Keras would average three reported numbers after each update, by a sum and a count each."""
+    for worker in outputs["workers"]:
+        ours, keras_adds = worker["all_reduces"]
+        assert (ours, keras_adds) == (2, 6)
+
+
 def test_training_goes_on_after_a_worker_was_killed(outputs):
     """All restart and resume where the chief saved; the end is that of an uninterrupted run."""
     first, second = outputs["killed"]  # exit codes

@@ -11,7 +11,8 @@ from machines import copy_of, machine
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import ContrastiveDivergence
-from rbm_tutorial.keras_fit import UPDATES_AN_EXECUTION, FastFit, RaiseOnNaN
+from rbm_tutorial.executions import UPDATES_AN_EXECUTION
+from rbm_tutorial.keras_fit import FastFit, RaiseOnNaN
 
 
 class MeanOfData(FastFit):

@@ -148,7 +148,7 @@ def test_chains_that_start_at_an_example_have_its_weight(negatives, right):
     contrast = contrast_with_model(rbm, x, negatives, weights=weights.astype("float32"))
     share = weights / weights.sum()
     drawn = np.asarray(contrast.v_k, "float64")
-    used = np.ones(len(x)) / len(x) if contrast.weights_k is None else share
+    used = np.ones(len(x)) / len(x) if contrast.weighing_k.weights is None else share
     measured = used @ drawn - share @ x
     standard_error = 0.5 * np.sqrt(np.sum(used**2))
     z = (measured - expected_gradient_in_vb(rbm, x, weights)) / standard_error
