@@ -1,26 +1,34 @@
-"""Tests that can fail: one small change of a module at a time, and whether its tests notice.
+"""Tests that can fail: one small change of a module at a time, and whether any test notices.
 
-    [KERAS_BACKEND=jax] python experiments/mutants.py MODULE … [--each N] [--seed N] [--to FILE]
+    [KERAS_BACKEND=jax] python experiments/mutants.py [MODULE …] [--each N] [--seed N] [--to FILE]
 
-An operator, comparison, constant or condition becomes another one, or a statement goes; defaults of
-arguments and decorators stay. Of all such changes of a module N are drawn, and its tests run until
-their first failure, in a fork of this process, which imports the libraries once. Prints a line for
-each change that no test noticed, to be read one by one: some change nothing that anybody could see.
-FILE gets them as JSON, with how many changes there are, were tried and were noticed.
+An operator, comparison, constant or condition becomes another one, or a call or an error goes;
+defaults of arguments, decorators and wording stay. First all tests run once, to learn which of them
+run which line, and for how long. Of all changes of a module N are drawn. For each the tests of its
+lines run, the quickest first, until one fails or SECONDS of them have passed, in a fork of this
+process, which imports the libraries once. A test that takes ten times as long as before, and a
+minute, fails.
+
+Prints each change that no test noticed, to be read one by one: some change nothing that anybody
+could see. FILE gets them as JSON, with how many changes there are and were tried. What FILE says
+already is tried again only where it was not noticed: on another backend, or by new tests.
 """
 
 import argparse
 import ast
-import copy
+import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import random
-import resource
 import shutil
+import signal
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
+import coverage
 import keras
 import numpy as np  # noqa: F401 (imported once, for all forks)
 import pytest
@@ -30,19 +38,9 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parent.parent
-MORE = {  # tests of a module beside those of its name
-    "callbacks": ("live_likelihood",),
-    "checks": ("bad_numbers", "bad_inputs"),
-    "contrast": ("training", "training_centered", "training_sample_weights"),
-    "data": ("data_downloads",),
-    "examples": ("bad_inputs",),
-    "keras_fit": ("keras_fit_changes",),
-    "live_likelihood": ("live_likelihood_refused",),
-    "rbm": ("rbm_contract", "rbm_learning"),
-    "training": ("training_centered", "training_sample_weights"),
-    "wake_sleep": ("wake_sleep_order",),
-}
-CPU_SECONDS = 180  # a change that makes a loop endless is noticed, too
+LEFT = ("plots", "timings")  # what is drawn is looked at
+ABOUT_PAGES = ("test_browser", "test_pages")
+SECONDS = 120  # of tests for a change
 OTHER = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
     ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
@@ -52,128 +50,226 @@ OTHER = {
 
 
 def changes(tree):
-    """Of a module: functions that change one node of it in place, each with what it does."""
-    left = _defaults_and_decorators(tree)
+    """Of a module, for each change: a node of it, what is done, and what takes its place."""
+    left = _left(tree)
     for node in ast.walk(tree):
         if node in left:
             continue
         if isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in OTHER:
-            yield node, "other operator", _set(node, "op", OTHER[type(node.op)]())
+            yield node, "other operator", _with(node, op=OTHER[type(node.op)]())
         elif isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:
-            yield node, "other comparison", _set(node, "ops", [OTHER[type(node.ops[0])]()])
+            operators = [OTHER[type(node.ops[0])](), *node.ops[1:]]
+            yield node, "other comparison", _with(node, ops=operators)
         elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
             value = not node.value if isinstance(node.value, bool) else node.value + 1
-            yield node, f"{value} for {node.value}", _set(node, "value", value)
+            yield node, f"{value} for {node.value}", ast.Constant(value)
         elif isinstance(node, ast.UnaryOp):
-            yield node, "no sign", _set(node, "op", ast.UAdd())
+            yield node, "no sign", node.operand
         elif isinstance(node, (ast.If, ast.IfExp)):
-            yield node, "condition turned round", _set(node, "test", ast.Not())
-        yield from _statements_dropped(node)
+            yield node.test, "condition turned round", ast.UnaryOp(ast.Not(), node.test)
+        elif _may_go(node):
+            yield node, "statement dropped", ast.Pass()
 
 
-def _defaults_and_decorators(tree):
-    """Constants that no test should ask for: defaults of arguments, sizes of caches."""
+def _left(tree):
+    """Nodes that no test should ask for: defaults of arguments, sizes of caches, wording."""
     left = set()
     for node in ast.walk(tree):
         given = [*getattr(node, "decorator_list", [])]
         if isinstance(node, ast.arguments):
             given += [*node.defaults, *filter(None, node.kw_defaults)]
+        if isinstance(node, ast.JoinedStr):
+            given.append(node)
         left |= {part for each in given for part in ast.walk(each)}
     return left
 
 
-def _statements_dropped(node):
-    for block in ("body", "orelse"):
-        statements = getattr(node, block, None)
-        for place, statement in enumerate(statements if isinstance(statements, list) else []):
-            if _may_go(statement):
-                yield statement, "statement dropped", _drop(statements, place)
+def _with(node, **fields):
+    return type(node)(**{**dict(ast.iter_fields(node)), **fields})
 
 
-def _set(node, name, value):
-    def change():
-        turned = isinstance(value, ast.Not)
-        setattr(node, name, ast.UnaryOp(value, getattr(node, name)) if turned else value)
-
-    return change
-
-
-def _drop(statements, place):
-    def change():
-        statements[place] = ast.Pass()
-
-    return change
-
-
-def _may_go(statement):
-    if isinstance(statement, ast.Expr):
-        return isinstance(statement.value, ast.Call)  # a docstring is none
-    return isinstance(statement, (ast.AugAssign, ast.Raise))
+def _may_go(node):
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Call)  # a docstring is none
+    return isinstance(node, ast.Raise)
 
 
 def mutants(source):
-    """Of a source text: line, what is changed, and the changed text, in the order of the tree."""
-    tree = ast.parse(source)
-    for number, (node, what, _) in enumerate(list(changes(tree))):
-        changed = copy.deepcopy(tree)
-        list(changes(changed))[number][2]()
-        yield node.lineno, what, ast.unparse(ast.fix_missing_locations(changed))
+    """Of a source text, for each change: first and last line, what is done, the changed text."""
+    lines = source.encode().splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]
+    for node, what, other in changes(ast.parse(source)):
+        text = ast.unparse(other)
+        text = f"({text})" if isinstance(other, ast.expr) else text
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        changed = source.encode()[:start] + text.encode() + source.encode()[end:]
+        yield node.lineno, node.end_lineno, what, changed.decode()
 
 
-def noticed(work, tests):
-    """Whether one of these tests fails, in a process of its own."""
+class Recorder:
+    """A plugin of pytest: which lines of the package each test runs, and how long."""
+
+    def __init__(self, coverage):
+        self.coverage, self.seconds, self.failed = coverage, {}, set()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item):
+        self.coverage.switch_context(item.nodeid)
+        yield
+        self.coverage.switch_context("")
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+        if report.outcome != "passed":
+            self.failed.add(report.nodeid)
+
+    def result(self, package):
+        data = self.coverage.get_data()
+        lines = {
+            path.stem: {
+                line: [test for test in tests if test]
+                for line, tests in data.contexts_by_lineno(str(path)).items()
+            }
+            for path in package.glob("*.py")
+        }
+        passed = {test: s for test, s in self.seconds.items() if test not in self.failed}
+        return {"lines": lines, "seconds": passed}
+
+
+class Alarm:
+    """A plugin of pytest: a test that takes much longer than it did ends the process."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def pytest_runtest_setup(self, item):
+        signal.alarm(60 + round(10 * self.seconds.get(item.nodeid, 0)))
+
+
+def exit_code(work, run):
+    """What a process of its own, in a copy of package and tests, ends with; it says nothing."""
     process = os.fork()
     if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) != 0
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     code = 1
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1), os.dup2(silence, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         os.chdir(work)
         sys.path.insert(0, str(work))
         sys.dont_write_bytecode = True
-        code = int(pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]))
+        code = int(run())
     finally:
         os._exit(code)
 
 
-def tried(module, work, each, rng):
-    """What became of so many changes of a module."""
-    path = work / "rbm_tutorial" / f"{module}.py"
-    tests = [f"tests/test_{name}.py" for name in (module, *MORE.get(module, ()))]
-    source = path.read_text(encoding="utf-8")
-    if noticed(work, tests):
-        raise RuntimeError(f"{tests} fail without any change.")
-    every = list(mutants(source))
-    sample, survivors = rng.sample(every, min(each, len(every))), []
-    for line, what, changed in sorted(sample):
-        path.write_text(changed, encoding="utf-8")
-        if not noticed(work, tests):
-            survivors.append(f"{module}.py:{line}: {what}: {source.splitlines()[line - 1].strip()}")
-            print(survivors[-1], flush=True)
-    path.write_text(source, encoding="utf-8")
-    killed = len(sample) - len(survivors)
-    return {"changes": len(every), "tried": len(sample), "noticed": killed, "survivors": survivors}
+def pytest_main(tests, *plugins):
+    return pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"], plugins)
+
+
+def record(work, to):
+    """Run all tests and write what a `Recorder` learns."""
+    tests = [f"tests/{path.name}" for path in sorted((work / "tests").glob("test_*.py"))]
+    tests = [
+        test for test in tests if not test.startswith(("tests/test_browser", "tests/test_pages"))
+    ]
+
+    def run():
+        recorder = Recorder(coverage.Coverage(data_file=None, source=["rbm_tutorial"]))
+        recorder.coverage.start()
+        pytest.main([*tests, "-q", "-p", "no:cacheprovider", "-p", "no:cov"], [recorder])
+        recorder.coverage.stop()
+        to.write_text(json.dumps(recorder.result(work / "rbm_tutorial")), encoding="utf-8")
+        return 0
+
+    if exit_code(work, run):
+        raise RuntimeError("The tests could not be run.")
+    return json.loads(to.read_text(encoding="utf-8"))
+
+
+def tests_of(recorded, module, first, last):
+    """The tests that run one of these lines, the quickest first, up to `SECONDS` of them."""
+    lines, seconds = recorded["lines"][module], recorded["seconds"]
+    found = {test for line in range(first, last + 1) for test in lines.get(str(line), ())}
+    found |= {test for test in seconds if test.startswith(f"tests/test_{module}.py")}
+    chosen, total = [], 0.0
+    for test in sorted(found & set(seconds), key=seconds.get):
+        total += seconds[test]
+        if total > SECONDS and chosen:
+            break
+        chosen.append(test)
+    return chosen
+
+
+def noticed(work, tests, seconds):
+    """Whether one of these tests fails, or they cannot be run."""
+    code = exit_code(work, lambda: pytest_main(tests, Alarm(seconds)))
+    if code == pytest.ExitCode.USAGE_ERROR:  # names that are not there, or nothing imports
+        files = sorted({test.split("::")[0] for test in tests})
+        code = exit_code(work, lambda: pytest_main(files, Alarm(seconds)))
+    return code != 0
+
+
+def tried(module, recorded, options, numbers=None):
+    """A module, and what became of some of its changes: a sample, or those of these numbers."""
+    with tempfile.TemporaryDirectory() as work:
+        work = copied(pathlib.Path(work))
+        path = work / "rbm_tutorial" / f"{module}.py"
+        source = path.read_text(encoding="utf-8")
+        every = list(mutants(source))
+        size = min(options.each, len(every))
+        rng = random.Random(f"{options.seed} {module}")  # the same whatever else is tried
+        sample = sorted(rng.sample(range(len(every)), size))
+        survivors = []
+        for number in sample if numbers is None else numbers:
+            first, last, what, changed = every[number]
+            tests = tests_of(recorded, module, first, last)
+            path.write_text(changed, encoding="utf-8")
+            if not (tests and noticed(work, tests, recorded["seconds"])):
+                line = source.splitlines()[first - 1].strip()
+                survivors.append({"number": number, "line": first, "what": what, "code": line})
+                print(f"{module}.py:{first}: {what}: {line}", flush=True)
+    print(f"{module}: {size - len(survivors)} of {size} noticed", flush=True)
+    return module, {"changes": len(every), "tried": size, "survivors": survivors}
+
+
+def copied(work):
+    """The package and its tests in another folder."""
+    for folder in ("rbm_tutorial", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, work / folder, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", work)
+    return work
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="+", metavar="MODULE")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="all if not given")
     parser.add_argument("--each", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--to", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
+    modules = options.modules or sorted(
+        path.stem for path in ROOT.glob("rbm_tutorial/[!_]*.py") if path.stem not in LEFT
+    )
     report = {}
-    with tempfile.TemporaryDirectory() as work:
-        work, ignored = pathlib.Path(work), shutil.ignore_patterns("__pycache__")
-        for folder in ("rbm_tutorial", "tests"):
-            shutil.copytree(ROOT / folder, work / folder, ignore=ignored)
-        shutil.copy(ROOT / "pyproject.toml", work)
-        for module in options.modules:
-            rng = random.Random(f"{options.seed} {module}")  # the same whatever else is tried
-            report[module] = tried(module, work, options.each, rng)
-            print(module, {k: v for k, v in report[module].items() if k != "survivors"}, flush=True)
+    if options.to and options.to.exists():
+        report = json.loads(options.to.read_text(encoding="utf-8"))
+        modules = [m for m in modules if report.get(m, {"survivors": [...]})["survivors"]]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        recorded = record(copied(folder / "work"), folder / "recorded.json")
+    print(f"{len(recorded['seconds'])} tests pass without any change", flush=True)
+    again = {m: [each["number"] for each in result["survivors"]] for m, result in report.items()}
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("fork")) as pool:
+        runs = [
+            pool.submit(tried, module, recorded, options, again.get(module)) for module in modules
+        ]
+        for run in as_completed(runs):
+            module, result = run.result()
+            report[module] = {**result, "tried": report.get(module, result)["tried"]}
             if options.to:
                 options.to.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
