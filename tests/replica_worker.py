@@ -116,6 +116,19 @@ def epochs_with_backup(strategy, directory, last):
     return {"epochs": started, "weights": [w.tolist() for w in model.rbm.get_weights()]}
 
 
+def note_of_an_error(strategy):
+    """What `fit` adds to an error of a callback."""
+
+    def fail(epoch, logs):
+        raise RuntimeError("on purpose")
+
+    fails = keras.callbacks.LambdaCallback(on_epoch_end=fail)
+    try:
+        compiled(strategy, 0.1).fit(EXAMPLES, batch_size=4, verbose=0, callbacks=[fails])
+    except RuntimeError as error:
+        return error.__notes__
+
+
 def all_reduces(strategy):
     """How many all-reduces are in the graph of an update, and in that which Keras would make."""
     model = compiled(strategy, 0.1)
@@ -143,7 +156,8 @@ def of_workers(directory, last=None):
 
 def of_devices():
     strategy = two_devices()
-    return {**all_of(strategy), "from_one_replica": differences_from_one_replica(strategy)}
+    differences, note = differences_from_one_replica(strategy), note_of_an_error(strategy)
+    return {**all_of(strategy), "from_one_replica": differences, "note": note}
 
 
 def all_of(strategy):

@@ -79,6 +79,11 @@ def test_a_replica_without_examples_does_no_harm(on_two_devices):
     assert on_two_devices["evaluated"] == pytest.approx(on_two_devices["expected"], rel=1e-5)
 
 
+def test_an_error_says_after_which_update_of_all_devices(on_two_devices):
+    place = "Training stopped in epoch 1 of 1. The weights are those after 1 updates in all."
+    assert on_two_devices["note"] == [place]
+
+
 def test_weights_of_examples_count_among_all_replicas(on_two_devices):
     """Were each replica to divide by a sum of its own, it would be far from one replica."""
     ours, without_weights = on_two_devices["from_one_replica"]
