@@ -12,7 +12,7 @@ import numpy as np
 
 from rbm_tutorial.backend import BACKEND, LARGEST, checked_range
 from rbm_tutorial.checks import check_count, check_examples, check_share, real_array
-from rbm_tutorial.pipelines import first_of, is_dataset
+from rbm_tutorial.pipelines import first_of, in_batches, is_dataset, without_autotuning
 
 COUNTS = (  # beside the epochs; of these `None` is none
     "batch_size",
@@ -91,6 +91,19 @@ def only_batched(given) -> bool:
     if not isinstance(given.get("x"), np.ndarray):
         return False
     return isinstance(given.get("shuffle", True), bool) and given.keys() <= known
+
+
+def untuned(given, distributed: bool):
+    """Arguments of `evaluate` or `predict` whose data TensorFlow does not tune while it reads them.
+
+    Arrays become a data set, unless several devices are to share them.
+    """
+    x, size = given.get("x"), given.get("batch_size") or 32
+    if BACKEND != "tensorflow" or distributed or not isinstance(x, np.ndarray):
+        return {**given, "x": without_autotuning(x)}
+    arrays = [given[name] for name in EXAMPLES if given.get(name) is not None]
+    rest = {name: v for name, v in given.items() if name not in (*EXAMPLES, "batch_size")}
+    return {**rest, "x": in_batches(arrays, size)}
 
 
 def check_devices_divide(x, batch_size) -> None:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial import executions
+from rbm_tutorial import executions, pipelines
 from rbm_tutorial.backend import BACKEND, distributed
 from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
@@ -24,10 +24,10 @@ from rbm_tutorial.examples import (
     images,
     only_batched,
     shown_batch,
+    untuned,
     with_first,
     without_placeholder,
 )
-from rbm_tutorial.pipelines import WholePasses, is_dataset, shuffled_batches, without_autotuning
 from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, place_told, weights_kept, written_whole
 from rbm_tutorial.saving import of_configuration
 
@@ -51,7 +51,7 @@ class FastFit(keras.Model):
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at, watchers = False, None, False, (WholePasses,)
+    labeled, width, looked_at, watchers = False, None, False, (pipelines.WholePasses,)
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -124,7 +124,7 @@ class FastFit(keras.Model):
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
-            result = super().evaluate(**given)
+            result = super().evaluate(**untuned(given, self.distributed))
         check_examples("x", len(keras.tree.flatten(result)))
         if np.isnan(keras.tree.flatten(result)).any():
             raise ValueError(self._reason_of_nan())
@@ -137,7 +137,7 @@ class FastFit(keras.Model):
         check_devices_divide(given["x"], given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
-            result = super().predict(**given)
+            result = super().predict(**untuned(given, self.distributed))
         if BACKEND == "jax" and np.isnan(result).any():
             raise ValueError("`x` must hold values that its units can have. Received others.")
         return result
@@ -214,6 +214,7 @@ class FastFit(keras.Model):
             check_devices_divide(held_out["x"], size)
         except ValueError as error:
             raise ValueError(f"Of `validation_data`: {error}") from error
+        held_out = untuned({**held_out, "batch_size": size}, self.distributed)
         held_out = keras.utils.pack_x_y_sample_weight(*(held_out.get(name) for name in EXAMPLES))
         return {**given, "validation_data": held_out}
 
@@ -236,7 +237,7 @@ class FastFit(keras.Model):
 
     def _check(self, x, y=None):
         """Check what `examples` gave as far as it can be without reading a data set."""
-        if is_dataset(x) or isinstance(x, np.ndarray):
+        if pipelines.is_dataset(x) or isinstance(x, np.ndarray):
             check_matrix("x", shown_batch(x)[0], self.width)
         if isinstance(x, np.ndarray):
             self.check(np.asarray(x, "float32"), y)
@@ -281,13 +282,13 @@ class FastFit(keras.Model):
         x, shuffle = given.get("x"), given.get("shuffle", True)
         itself = self.distributed or (BACKEND == "jax" and not self._compiles_blocks())
         if itself or not only_batched(given):
-            return {**given, "x": without_autotuning(x)}, None
+            return {**given, "x": pipelines.without_autotuning(x)}, None
         size = given.get("batch_size") or 32
         rest = {name: value for name, value in given.items() if name not in EXAMPLES}
         rest["validation_batch_size"] = given.get("validation_batch_size") or size
         rest |= {"batch_size": None, "shuffle": False}
         if BACKEND == "tensorflow":
-            return {**rest, "x": shuffled_batches(x, size, shuffle)}, None
+            return {**rest, "x": pipelines.shuffled_batches(x, size, shuffle)}, None
         self.block_function = self.block_function or blocks.block_function(self.train_step)
         data = tuple(given[name] for name in EXAMPLES if name in given)
         first = given.get("initial_epoch") or 0  # unless a backup has another

@@ -1,6 +1,7 @@
 """`tf.data` pipelines: what they are, their first batch, and that they give what they promise."""
 
 import keras
+import numpy as np
 
 
 def is_dataset(data) -> bool:
@@ -62,8 +63,9 @@ class WholePasses(keras.callbacks.Callback):
 def without_autotuning(data):
     """Switch off the autotuning of a `tf.data.Dataset` that does not say whether it wants it.
 
-    The tuner runs at the start of training and takes its time from it. `tf.data.AUTOTUNE` then
-    stands for the number of cores. Anything but a data set is returned unchanged.
+    The tuner runs while epochs are short, and on two cores every third of them may take twice as
+    long by it. `tf.data.AUTOTUNE` then stands for the number of cores. Anything but a data set is
+    returned unchanged.
     """
     if not hasattr(data, "with_options") or data.options().autotune.enabled is not None:
         return data
@@ -74,12 +76,25 @@ def without_autotuning(data):
     return data.with_options(options)
 
 
+def in_batches(arrays, batch_size: int):
+    """Batch arrays of as many rows into a `tf.data.Dataset`, in their order.
+
+    Real numbers have the precision that Keras gives arrays, but nothing is tuned.
+    """
+    import tensorflow as tf
+
+    kind = keras.config.floatx()
+    arrays = tuple(a.astype(kind) if np.issubdtype(a.dtype, np.floating) else a for a in arrays)
+    batches = tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size)
+    return without_autotuning(batches.prefetch(1))
+
+
 def shuffled_batches(x, batch_size: int, shuffle: bool):
     """Batch an array into a `tf.data.Dataset`, in a new random order each epoch if `shuffle`.
 
-    The order is the one that Keras gives arrays, but the pipeline is open to `without_autotuning`.
-    It is drawn by TensorFlow's global generator, and once that has a seed it is, as with Keras, the
-    same in every epoch.
+    The order is the one that Keras gives arrays, but nothing is tuned while it trains. It is drawn
+    by TensorFlow's global generator, and once that has a seed it is, as with Keras, the same in
+    every epoch.
     """
     import tensorflow as tf
 
@@ -89,4 +104,4 @@ def shuffled_batches(x, batch_size: int, shuffle: bool):
 
     tensor = tf.constant(x)
     rows = tf.data.Dataset.range(1).map(epoch).unbatch().batch(batch_size)
-    return rows.map(lambda batch: tf.gather(tensor, batch)).prefetch(1)
+    return without_autotuning(rows.map(lambda batch: tf.gather(tensor, batch)).prefetch(1))
