@@ -9,7 +9,7 @@ derives it.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import replicas, single
+from rbm_tutorial.backend import replicas, single, wait_for
 from rbm_tutorial.checks import check_built, check_matrix, real_array, real_tensor
 from rbm_tutorial.contrast import batch_mean, weighing
 from rbm_tutorial.rbm import RBM
@@ -112,10 +112,11 @@ class VarianceLearning(ContrastiveDivergence):
     def batch_loss(self, x, y, y_pred, weights, training):
         x = self.rbm.visible_units.checked(ops.cast(x, self.log_scale.dtype))
         u = ops.stop_gradient(self._divided(x))
-        loss = super().batch_loss(u, y, y_pred, weights, training)
         if not training:
-            return loss
+            return super().batch_loss(u, y, y_pred, weights, training)
         slopes = ops.stop_gradient(scale_gradient(self.rbm, u, weights))
+        # No weight may change before they are known: TensorFlow 2.21 drops that order by itself.
+        loss = super().batch_loss(wait_for(slopes, u), y, y_pred, weights, training)
         term = ops.sum(single(slopes * self.log_scale))  # of which only the gradient counts
         return loss + (term - ops.stop_gradient(term)) / replicas()
 

@@ -1,14 +1,18 @@
 """Learned variances against quadrature and differences of the exact log-likelihood."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from conftest import only_tensorflow
 from enumerated import states
 from machines import BINARY, REAL, machine, parameters_of
 from scipy import special
 from trained import Given
 
-from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial import RBM, ContrastiveDivergence, variances
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.variances import VarianceLearning, scale_gradient
 
@@ -139,3 +143,25 @@ def test_scales_start_at_the_data_of_fit_though_the_model_was_judged_before():
     for model in (judged, fresh):
         model.fit(x, shuffle=False, verbose=0)
     np.testing.assert_allclose(judged.log_scale, fresh.log_scale, rtol=1e-5)
+
+
+@only_tensorflow
+def test_the_slopes_are_those_of_before_the_update_however_late_they_come(monkeypatch):
+    """TensorFlow could change the weights first, in one fit of six."""
+
+    def slow(rbm, u, weights=None):
+        with tf.control_dependencies([tf.py_function(nap, [], "float32")]):  # even the reading
+            return scale_gradient(rbm, u, weights)
+
+    def nap():
+        time.sleep(0.05)
+        return 0.0
+
+    scales = []
+    for gradient, eagerly in [(scale_gradient, True), (slow, False)]:
+        monkeypatch.setattr(variances, "scale_gradient", gradient)
+        model = VarianceLearning(RBM(3, seed=0, visible_units=REAL))
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=eagerly)
+        model.fit(DATA, batch_size=3, shuffle=False, verbose=0)
+        scales.append(np.asarray(model.log_scale))
+    np.testing.assert_allclose(scales[1], scales[0], rtol=1e-5)
