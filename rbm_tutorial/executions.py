@@ -57,26 +57,44 @@ def shorter_executions(model, *steps):
             model.forget_compiled()
 
 
-def of_workers(model, step):
-    """A train or test function by which each of several workers tells its own means, or `None`.
-
-    That of Keras 3.15 averages every reported number over the workers in each step, by two small
-    all-reduces each. Metrics add up over the workers when they are read, at the end of an epoch.
-    """
+def made_for_workers(model, kind, force):
+    """Make the train or test function (`kind`) of a model that several workers share: → whether."""
     if BACKEND != "tensorflow":
-        return None
+        return False
     strategy = model.distribute_strategy
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return None
+        return False
+    if getattr(model, f"{kind}_function") is None or force:
+        calls = calls_of_workers(model, strategy, getattr(model, f"{kind}_step"))
+        setattr(model, f"{kind}_function", calls)
+    return True
 
-    @tf.function
+
+def calls_of_workers(model, strategy, step):
+    """A train or test function that averages all reported numbers by one all-reduce.
+
+    That of Keras 3.15 averages each of them by two.
+    """
+
+    def in_replica(batch):
+        logs = step(batch)
+        context = tf.distribute.get_replica_context()
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, list(logs.values()))
+        return dict(zip(logs, means))
+
     def call(batch):
-        logs = strategy.run(step, args=(batch,))
-        return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
+        logs = strategy.run(in_replica, args=(batch,))
+        return {name: strategy.experimental_local_results(v)[0] for name, v in logs.items()}
+
+    if not model.run_eagerly:
+        call = tf.function(call, reduce_retracing=True, jit_compile=model.jit_compile)
 
     def calls(iterator):
-        for _ in range(model.steps_per_execution):
-            logs = call(next(iterator))
+        logs = None
+        for _, batch in zip(range(model.steps_per_execution), iterator):
+            logs = call(batch)
+        if logs is None:
+            raise StopIteration
         return logs
 
     return calls

@@ -193,12 +193,12 @@ class FastFit(keras.Model):
         return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
 
     def make_train_function(self, force=False):
-        self.train_function = self.train_function or executions.of_workers(self, self.train_step)
-        super().make_train_function(force)
+        if not executions.made_for_workers(self, "train", force):
+            super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        self.test_function = self.test_function or executions.of_workers(self, self.test_step)
-        super().make_test_function(force)
+        if not executions.made_for_workers(self, "test", force):
+            super().make_test_function(force)
 
     def _with_validation(self, given, size):
         """The arguments of `fit`, once `validation_data` are known to be like what it trains on."""
@@ -276,6 +276,8 @@ class FastFit(keras.Model):
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Trace no batch to make weights, as Keras does: `_ready` made them, of real examples."""
+
+    _maybe_symbolic_build = _symbolic_build  # under a strategy, which may fail before that
 
     def _batched(self, given):
         """The arguments, an array as pipeline or `Blocks`, and the train function for these."""

@@ -130,7 +130,7 @@ def note_of_an_error(strategy):
 
 
 def all_reduces(strategy):
-    """How many all-reduces are in the graph of an update, and in that which Keras would make."""
+    """How many all-reduces are in the graph of an update, and in what Keras would add to it."""
     model = compiled(strategy, 0.1)
     model.fit(EXAMPLES, batch_size=4, verbose=0)
     ours = inspect.getclosurevars(model.train_function).nonlocals["call"]
@@ -146,11 +146,39 @@ def all_reduces(strategy):
     return [sum("CollectiveReduce" in node.op for node in each) for each in nodes]
 
 
+def three_in_a_call(strategy):
+    """Of five batches, three in a call: ends of calls, what is told there, and what batches give.
+
+    Each worker brings a batch of its own to `train_on_batch`; the weights of examples, too.
+    """
+    told = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: told.append([batch, *map(float, logs.values())])
+    )
+    with strategy.scope():
+        model = ContrastiveDivergence(machine())
+        model.compile(keras.optimizers.SGD(0.1), steps_per_execution=3)
+        model.build((None, 4))
+    x = np.concatenate([EXAMPLES, 1 - EXAMPLES, EXAMPLES[:2]])
+    fit = {"batch_size": 2, "shuffle": False, "verbose": 0}
+    history = model.fit(x, callbacks=[note], **fit).history
+    model.fit(x[:4], sample_weight=WEIGHTS[:4], **fit)
+    index = strategy.cluster_resolver.task_id
+    of_batch = [*model.train_on_batch(x[index : index + 4]), *model.test_on_batch(x)]
+    return {
+        "told": told,
+        "history": [values[0] for values in history.values()],
+        "of_batch": [float(value) for value in of_batch],
+        "updates": int(np.asarray(model.optimizer.iterations)),
+    }
+
+
 def of_workers(directory, last=None):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     result = epochs_with_backup(strategy, directory, last)
     if directory.endswith("whole"):
         result |= {**all_of(strategy), "all_reduces": all_reduces(strategy)}
+        result["three"] = three_in_a_call(strategy)
     return result
 
 

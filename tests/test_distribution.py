@@ -102,11 +102,20 @@ def test_two_workers_do_what_two_devices_do(on_two_devices, outputs):
         assert worker["logs"] == pytest.approx(on_two_devices["logs"], rel=1e-5)
 
 
-def test_workers_exchange_the_gradient_and_the_number_of_examples_alone(outputs):
+def test_workers_exchange_the_gradient_the_number_of_examples_and_one_report(outputs):
     """Keras would average three reported numbers after each update, by a sum and a count each."""
     for worker in outputs["workers"]:
         ours, keras_adds = worker["all_reduces"]
-        assert (ours, keras_adds) == (2, 6)
+        assert (ours, keras_adds) == (3, 6)
+
+
+def test_workers_are_told_the_same_whatever_the_number_of_updates_in_a_call(outputs):
+    """Two for five batches and one for two; were they told others, one could stop by itself."""
+    first, second = (worker["three"] for worker in outputs["workers"])
+    assert first == second
+    assert len(first["told"]) == 2
+    assert sorted(first["told"][-1][1:]) == pytest.approx(sorted(first["history"]), rel=1e-4)
+    assert first["updates"] == 5 + 2 + 1
 
 
 def test_training_goes_on_after_a_worker_was_killed(outputs):
