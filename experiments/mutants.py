@@ -6,8 +6,9 @@ An operator, comparison, constant or condition becomes another one, or a call or
 defaults of arguments, decorators and wording stay. First all tests run once, to learn which of them
 run which line, and for how long. Of all changes of a module N are drawn. For each the tests of its
 lines run, the quickest first, until one fails or SECONDS of them have passed, in a fork of this
-process, which imports the libraries once. A test that takes ten times as long as before, and a
-minute, fails.
+process, which imports the libraries once. A test fails that takes ten times as long as all of its
+file did, and two minutes. One that fails without the change, too, does not count. What runs only
+in processes that tests start is met by the tests of the module's name alone.
 
 Prints each change that no test noticed, to be read one by one: some change nothing that anybody
 could see. FILE gets them as JSON, with how many changes there are and were tried. What FILE says
@@ -40,6 +41,7 @@ if keras.backend.backend() == "tensorflow":
 ROOT = pathlib.Path(__file__).parent.parent
 LEFT = ("plots", "timings")  # what is drawn is looked at
 ABOUT_PAGES = ("test_browser", "test_pages")
+IMPORT = "import"  # fails: of the package, or tests have other names
 SECONDS = 120  # of tests for a change
 OTHER = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
@@ -137,35 +139,39 @@ class Recorder:
         return {"lines": lines, "seconds": passed}
 
 
-class Alarm:
-    """A plugin of pytest: a test that takes much longer than it did ends the process."""
+class Watch:
+    """A plugin of pytest: a test that takes much longer ends the process; which failed is told."""
 
-    def __init__(self, seconds):
-        self.seconds = seconds
+    def __init__(self, seconds, told):
+        self.told, self.of_file = told, {}
+        for test, of_test in seconds.items():  # what a file shares is made in any of its tests
+            file = test.split("::")[0]
+            self.of_file[file] = self.of_file.get(file, 0) + of_test
 
     def pytest_runtest_setup(self, item):
-        signal.alarm(60 + round(10 * self.seconds.get(item.nodeid, 0)))
+        self.told.write_text(item.nodeid, encoding="utf-8")
+        signal.alarm(120 + round(10 * self.of_file.get(item.nodeid.split("::")[0], 0)))
 
 
 def exit_code(work, run):
     """What a process of its own, in a copy of package and tests, ends with; it says nothing."""
     process = os.fork()
     if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if code == -signal.SIGKILL:
+            raise RuntimeError("A process was killed from outside, perhaps for memory.")
+        return code
     code = 1
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1), os.dup2(silence, 2)
         os.chdir(work)
         sys.path.insert(0, str(work))
+        os.environ["PYTHONPATH"] = str(work)  # of what tests start
         sys.dont_write_bytecode = True
         code = int(run())
     finally:
         os._exit(code)
-
-
-def pytest_main(tests, *plugins):
-    return pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"], plugins)
 
 
 def record(work, to):
@@ -185,7 +191,10 @@ def record(work, to):
 
     if exit_code(work, run):
         raise RuntimeError("The tests could not be run.")
-    return json.loads(to.read_text(encoding="utf-8"))
+    recorded = json.loads(to.read_text(encoding="utf-8"))
+    if not recorded["seconds"]:
+        raise RuntimeError("No test passes without any change.")
+    return recorded
 
 
 def tests_of(recorded, module, first, last):
@@ -202,35 +211,53 @@ def tests_of(recorded, module, first, last):
     return chosen
 
 
-def noticed(work, tests, seconds):
-    """Whether one of these tests fails, or they cannot be run."""
-    code = exit_code(work, lambda: pytest_main(tests, Alarm(seconds)))
-    if code == pytest.ExitCode.USAGE_ERROR:  # names that are not there, or nothing imports
-        files = sorted({test.split("::")[0] for test in tests})
-        code = exit_code(work, lambda: pytest_main(files, Alarm(seconds)))
-    return code != 0
+def failing(work, tests, seconds):
+    """The first of these tests that fails; `None` if none does."""
+    told = work / "told"
+    told.unlink(missing_ok=True)
+    arguments = [*tests, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"]
+    code = exit_code(work, lambda: pytest.main(arguments, [Watch(seconds, told)]))
+    if code and not told.exists():
+        return IMPORT
+    return told.read_text(encoding="utf-8") if code else None
 
 
-def tried(module, recorded, options, numbers=None):
-    """A module, and what became of some of its changes: a sample, or those of these numbers."""
+def noticed(work, path, source, changed, tests, seconds):
+    """Whether a test fails that does not fail by itself without the change."""
+    while tests:
+        path.write_text(changed, encoding="utf-8")
+        failed = failing(work, tests, seconds)
+        path.write_text(source, encoding="utf-8")
+        if failed is None:
+            return False
+        alone = tests if failed == IMPORT else [failed]
+        if failing(work, alone, seconds) != failed:
+            return True
+        tests = [] if failed == IMPORT else [test for test in tests if test != failed]
+    return False
+
+
+def tried(module, recorded, options, again=None):
+    """A module, and what became of some of its changes: a sample, or those like `again`."""
     with tempfile.TemporaryDirectory() as work:
         work = copied(pathlib.Path(work))
         path = work / "rbm_tutorial" / f"{module}.py"
         source = path.read_text(encoding="utf-8")
-        every = list(mutants(source))
+        lines, every = source.splitlines(), list(mutants(source))
+        named = [{"what": what, "code": lines[first - 1].strip()} for first, _, what, _ in every]
         size = min(options.each, len(every))
         rng = random.Random(f"{options.seed} {module}")  # the same whatever else is tried
         sample = sorted(rng.sample(range(len(every)), size))
+        if again is not None:
+            sample = [number for number, name in enumerate(named) if name in again]
         survivors = []
-        for number in sample if numbers is None else numbers:
-            first, last, what, changed = every[number]
+        for number in sample:
+            first, last, _, changed = every[number]
             tests = tests_of(recorded, module, first, last)
-            path.write_text(changed, encoding="utf-8")
-            if not (tests and noticed(work, tests, recorded["seconds"])):
-                line = source.splitlines()[first - 1].strip()
-                survivors.append({"number": number, "line": first, "what": what, "code": line})
-                print(f"{module}.py:{first}: {what}: {line}", flush=True)
-    print(f"{module}: {size - len(survivors)} of {size} noticed", flush=True)
+            if not noticed(work, path, source, changed, tests, recorded["seconds"]):
+                survivors.append(named[number])
+                print(f"{module}.py:{first}: {' : '.join(named[number].values())}", flush=True)
+    print(f"{module}: {len(sample) - len(survivors)} of {len(sample)} noticed", flush=True)
     return module, {"changes": len(every), "tried": size, "survivors": survivors}
 
 
@@ -262,7 +289,7 @@ def main():
         folder = pathlib.Path(folder)
         recorded = record(copied(folder / "work"), folder / "recorded.json")
     print(f"{len(recorded['seconds'])} tests pass without any change", flush=True)
-    again = {m: [each["number"] for each in result["survivors"]] for m, result in report.items()}
+    again = {module: result["survivors"] for module, result in report.items()}
     with ProcessPoolExecutor(options.processes, multiprocessing.get_context("fork")) as pool:
         runs = [
             pool.submit(tried, module, recorded, options, again.get(module)) for module in modules
