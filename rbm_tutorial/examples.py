@@ -99,9 +99,9 @@ def untuned(given, distributed: bool):
     Arrays become a data set, unless several devices are to share them.
     """
     x, size = given.get("x"), given.get("batch_size") or 32
+    check_count("batch_size", size)
     if BACKEND != "tensorflow" or distributed or not isinstance(x, np.ndarray):
         return {**given, "x": without_autotuning(x)}
-    check_count("batch_size", size)
     arrays = [given[name] for name in EXAMPLES if given.get(name) is not None]
     rest = {name: v for name, v in given.items() if name not in (*EXAMPLES, "batch_size")}
     return {**rest, "x": in_batches(arrays, size)}

@@ -266,3 +266,10 @@ def test_a_model_has_a_loss_and_metrics_of_its_own(make, name):
     """Those of Keras would be ignored, or fail on targets that there are not."""
     with pytest.raises(ValueError, match=f"`{name}` must be left out: .* Received: 'mse'"):
         make().compile(**{name: "mse"})
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("size", [-1, 2.5])
+def test_a_batch_size_that_is_none_is_named(rbm, method, size):
+    with pytest.raises(ValueError, match="`batch_size` must be"):
+        getattr(trainer(rbm), method)(EXAMPLES, batch_size=size, verbose=0)
