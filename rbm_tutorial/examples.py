@@ -5,6 +5,7 @@ built or traced. Nothing here draws.
 """
 
 import itertools
+import math
 from types import GeneratorType
 
 import keras
@@ -22,8 +23,8 @@ COUNTS = (  # beside the epochs; of these `None` is none
 )
 
 EXAMPLES = "x", "y", "sample_weight"
-# Arguments with which `fit` of Keras only batches and shuffles an array.
-BATCHING = {"x", "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"}
+# Arguments with which `fit` of Keras only batches and shuffles arrays.
+BATCHING = {*EXAMPLES, "batch_size", "epochs", "verbose", "callbacks", "shuffle", "initial_epoch"}
 VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
 
 
@@ -68,10 +69,11 @@ def check_own(given) -> None:
             )
 
 
-def check_loop(given) -> None:
-    """The arguments by which `fit` counts and calls back, before anything is built.
+def checked_loop(given):
+    """The arguments of `fit`, by which it counts and calls back, checked before anything is built.
 
-    Raises: `ValueError` that names the one that is no count, or no callback.
+    Of arrays the share for validation is split off, and classes weigh their examples.
+    Raises: `ValueError` that names the one that is no count, no share or no callback.
     """
     for name in ("epochs", "initial_epoch"):
         check_count(name, given.get(name, 0), least=0)
@@ -83,14 +85,54 @@ def check_loop(given) -> None:
     for callback in keras.tree.flatten(given.get("callbacks") or []):
         if not isinstance(callback, (keras.callbacks.Callback, keras.callbacks.CallbackList)):
             raise ValueError(f"`callbacks` must be callbacks of Keras. Received: {callback!r}")
+    return weighted_by_class(split(given))
 
 
 def only_batched(given) -> bool:
     """Whether these arguments of `fit` ask nothing but that an array is batched and shuffled."""
-    known = BATCHING | VALIDATION | ({*EXAMPLES} if BACKEND == "jax" else set())
+    known = BATCHING | VALIDATION | ({"steps_per_epoch"} if BACKEND == "tensorflow" else set())
     if not isinstance(given.get("x"), np.ndarray):
         return False
     return isinstance(given.get("shuffle", True), bool) and given.keys() <= known
+
+
+def batch_size_of(given) -> int:
+    """The number of examples that `fit` of Keras takes from arrays at once."""
+    steps = given.get("steps_per_epoch")
+    by_steps = -(-len(given["x"]) // steps) if steps and isinstance(given["x"], np.ndarray) else 32
+    return given.get("batch_size") or by_steps
+
+
+def split(given):
+    """Arguments of `fit` in which `validation_split` of arrays has become `validation_data`.
+
+    As in Keras the last examples are split off.
+    """
+    share = given.get("validation_split")
+    if not share or not isinstance(given.get("x"), np.ndarray):
+        return {name: v for name, v in given.items() if name != "validation_split" or v}
+    rest = {name: v for name, v in given.items() if name != "validation_split"}
+    if given.get("validation_data") is not None:
+        return rest
+    first = math.floor(len(given["x"]) * (1 - share))
+    if not first or first == len(given["x"]):
+        raise ValueError(
+            "`validation_split` must leave examples for training and for validation. "
+            f"Received: {share} of {len(given['x'])}"
+        )
+    arrays = {name: given[name] for name in EXAMPLES if name in given}
+    rest |= {name: array[:first] for name, array in arrays.items()}
+    return {**rest, "validation_data": tuple(array[first:] for array in arrays.values())}
+
+
+def weighted_by_class(given):
+    """Arguments of `fit` in which `class_weight` has become a weight of each example of arrays."""
+    weights, y = given.get("class_weight"), given.get("y")
+    if weights is None or y is None or given.get("sample_weight") is not None:
+        return {name: v for name, v in given.items() if name != "class_weight" or v is not None}
+    rest = {name: v for name, v in given.items() if name != "class_weight"}
+    of_examples = np.array([weights.get(int(label), 1) for label in y.reshape(-1)], "float32")
+    return {**rest, "sample_weight": checked_weights(of_examples)}
 
 
 def untuned(given, distributed: bool):

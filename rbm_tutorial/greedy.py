@@ -20,7 +20,7 @@ from rbm_tutorial.checks import (
     check_tied,
     real_array,
 )
-from rbm_tutorial.examples import check_loop, checked_weights, images, one_for_each
+from rbm_tutorial.examples import checked_loop, checked_weights, images, one_for_each
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
@@ -230,7 +230,7 @@ def check_fit(given):
             raise ValueError(
                 f"`{name}` must be left out: `fit` takes {sorted(known)} here. Received: {value!r}"
             )
-    check_loop(given)
+    checked_loop(given)
 
 
 def as_list(callbacks):

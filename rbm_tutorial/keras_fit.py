@@ -15,10 +15,11 @@ from rbm_tutorial.backend import BACKEND, distributed
 from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
     EXAMPLES,
+    batch_size_of,
     check_batch,
     check_devices_divide,
-    check_loop,
     check_own,
+    checked_loop,
     checked_weights,
     examples,
     images,
@@ -93,8 +94,8 @@ class FastFit(keras.Model):
         last epoch. Arrays may be copied first: do not change them in callbacks.
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
-        check_loop(given)
-        size = given.get("batch_size") or 32
+        given = checked_loop(given)
+        size = batch_size_of(given)
         check_devices_divide(given["x"], size)
         if given.get("validation_data") is not None:
             given = self._with_validation(given, given.get("validation_batch_size") or size)
@@ -216,7 +217,7 @@ class FastFit(keras.Model):
             raise ValueError(f"Of `validation_data`: {error}") from error
         held_out = untuned({**held_out, "batch_size": size}, self.distributed)
         held_out = keras.utils.pack_x_y_sample_weight(*(held_out.get(name) for name in EXAMPLES))
-        return {**given, "validation_data": held_out}
+        return {**given, "validation_data": held_out, "validation_batch_size": size}
 
     def _checked(self, given):
         """The arguments of a method of Keras with x, y and weights as `examples` makes them."""
@@ -285,14 +286,13 @@ class FastFit(keras.Model):
         itself = self.distributed or (BACKEND == "jax" and not self._compiles_blocks())
         if itself or not only_batched(given):
             return {**given, "x": pipelines.without_autotuning(x)}, None
-        size = given.get("batch_size") or 32
+        size = batch_size_of(given)
         rest = {name: value for name, value in given.items() if name not in EXAMPLES}
-        rest["validation_batch_size"] = given.get("validation_batch_size") or size
         rest |= {"batch_size": None, "shuffle": False}
-        if BACKEND == "tensorflow":
-            return {**rest, "x": pipelines.shuffled_batches(x, size, shuffle)}, None
-        self.block_function = self.block_function or blocks.block_function(self.train_step)
         data = tuple(given[name] for name in EXAMPLES if name in given)
+        if BACKEND == "tensorflow":
+            return {**rest, "x": pipelines.shuffled_batches(data, size, shuffle)}, None
+        self.block_function = self.block_function or blocks.block_function(self.train_step)
         first = given.get("initial_epoch") or 0  # unless a backup has another
         in_blocks = blocks.Blocks(data, size, shuffle, lambda: self._initial_epoch or first)
         rest["callbacks"].append(in_blocks)

@@ -89,8 +89,8 @@ def in_batches(arrays, batch_size: int):
     return without_autotuning(batches.prefetch(1))
 
 
-def shuffled_batches(x, batch_size: int, shuffle: bool):
-    """Batch an array into a `tf.data.Dataset`, in a new random order each epoch if `shuffle`.
+def shuffled_batches(arrays, batch_size: int, shuffle: bool):
+    """Batch arrays of as many rows into a `tf.data.Dataset`; `shuffle`: each epoch in a new order.
 
     The order is the one that Keras gives arrays, but nothing is tuned while it trains. It is drawn
     by TensorFlow's global generator, and once that has a seed it is, as with Keras, the same in
@@ -99,9 +99,13 @@ def shuffled_batches(x, batch_size: int, shuffle: bool):
     import tensorflow as tf
 
     def epoch(_):
-        rows = tf.range(len(x), dtype=tf.int64)
+        rows = tf.range(len(arrays[0]), dtype=tf.int64)
         return tf.random.shuffle(rows) if shuffle else rows
 
-    tensor = tf.constant(x)
+    tensors = [tf.constant(array) for array in arrays]
     rows = tf.data.Dataset.range(1).map(epoch).unbatch().batch(batch_size)
-    return without_autotuning(rows.map(lambda batch: tf.gather(tensor, batch)).prefetch(1))
+    batches = rows.map(lambda batch: tuple(tf.gather(tensor, batch) for tensor in tensors))
+    number = -(-len(arrays[0]) // batch_size)
+    return without_autotuning(
+        batches.prefetch(1).apply(tf.data.experimental.assert_cardinality(number))
+    )

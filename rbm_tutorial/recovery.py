@@ -37,8 +37,8 @@ class Backup(keras.callbacks.Callback):
     The same call of `fit`, made again after a crash, gives the run without the crash: weights,
     optimizer, chains and random state are stored. An array is shuffled by the global seed: set it
     before `fit`, also before the one that goes on. Wherever Keras' own loop shuffles it on JAX, as
-    with `run_eagerly`, `steps_per_epoch`, `validation_split` or `keras.distribution`, a run has its
-    orders again only with `shuffle=False`.
+    with `run_eagerly`, `steps_per_epoch` or `keras.distribution`, a run has its orders again only
+    with `shuffle=False`.
 
     The state of an epoch appears whole or not at all, and the last one is kept until the next one
     is there, so that a process may be killed at any moment. `keras.callbacks.BackupAndRestore`,

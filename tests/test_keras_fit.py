@@ -92,19 +92,6 @@ def test_a_changed_setting_takes_effect_in_the_next_run(rbm):
 # ---------------------------------------------------------------- batches and executions
 
 
-@only_tensorflow
-def test_the_order_is_that_of_keras():
-    """An argument that is not about batches, here at its default, leaves them to Keras."""
-
-    def trained(**argument):
-        keras.utils.set_random_seed(3)
-        model = trainer(machine())
-        model.fit(EXAMPLES, batch_size=4, epochs=3, verbose=0, **argument)
-        return model.rbm
-
-    assert_equal_weights(trained(), trained(class_weight=None))
-
-
 def test_an_array_gives_the_run_of_the_same_batches_from_a_data_set(rbm):
     twin = copy_of(rbm)
     fit = {"epochs": 3, "verbose": 0, "shuffle": False}
@@ -123,11 +110,8 @@ def test_takes_arguments_by_position_as_keras_does(rbm):
     assert one_step == pytest.approx(model.evaluate(EXAMPLES, batch_size=22, verbose=0), rel=1e-5)
 
 
-def test_arrays_may_be_split_and_steps_be_single(rbm):
-    """What only Keras' own batches can do goes through them."""
+def test_steps_may_be_single(rbm):
     model = trainer(rbm)
-    history = model.fit(EXAMPLES, validation_split=0.5, verbose=0).history
-    assert "val_loss" in history
     assert np.isfinite(model.train_on_batch(EXAMPLES, return_dict=True)["free_energy"])
 
 

@@ -26,17 +26,23 @@ def no_global_seed():
 
 
 def rows_of(batches):
-    return np.concatenate(list(batches))[:, 0]
+    return np.concatenate([rows for rows, *_ in batches])[:, 0]
 
 
 def test_arrays_are_batched_in_a_new_order_each_epoch():
-    batches = shuffled_batches(ROWS, 8, shuffle=True)
-    assert [len(batch) for batch in batches] == [8, 8, 6]
+    batches = shuffled_batches([ROWS], 8, shuffle=True)
+    assert [len(batch) for (batch,) in batches] == [8, 8, 6]
+    assert batches.cardinality() == 3
     first, second = rows_of(batches), rows_of(batches)
     for epoch in (first, second):
         np.testing.assert_array_equal(np.sort(epoch), ROWS[:, 0])
     assert not np.array_equal(first, second)
-    np.testing.assert_array_equal(rows_of(shuffled_batches(ROWS, 8, shuffle=False)), ROWS[:, 0])
+    np.testing.assert_array_equal(rows_of(shuffled_batches([ROWS], 8, shuffle=False)), ROWS[:, 0])
+
+
+def test_what_belongs_to_an_example_goes_with_it():
+    for rows, tenfold in shuffled_batches([ROWS, 10 * ROWS[:, 0]], 8, shuffle=True):
+        np.testing.assert_array_equal(tenfold, 10 * rows[:, 0])
 
 
 def test_a_global_seed_fixes_one_order_for_all_epochs():
@@ -44,7 +50,7 @@ def test_a_global_seed_fixes_one_order_for_all_epochs():
     orders = []
     for seed in (1, 1, 2):
         tf.random.set_seed(seed)
-        batches = shuffled_batches(ROWS, 8, shuffle=True)
+        batches = shuffled_batches([ROWS], 8, shuffle=True)
         orders.append(rows_of(batches))
         np.testing.assert_array_equal(rows_of(batches), orders[-1])
     np.testing.assert_array_equal(orders[0], orders[1])
@@ -63,7 +69,7 @@ def test_autotuning_is_off_unless_asked_for():
 
 def test_arrays_are_not_tuned_either():
     """Every third epoch or so took twice as long on two cores while TensorFlow tuned."""
-    for batches in (shuffled_batches(ROWS, 8, shuffle=True), in_batches([ROWS], 8)):
+    for batches in (shuffled_batches([ROWS], 8, shuffle=True), in_batches([ROWS], 8)):
         assert batches.options().autotune.enabled is False
 
 
