@@ -13,7 +13,7 @@ import numpy as np
 
 from rbm_tutorial.backend import BACKEND, LARGEST, checked_range
 from rbm_tutorial.checks import check_count, check_examples, check_share, real_array
-from rbm_tutorial.pipelines import first_of, in_batches, is_dataset, without_autotuning
+from rbm_tutorial.pipelines import first_of, in_batches, is_dataset, whole, without_autotuning
 
 COUNTS = (  # beside the epochs; of these `None` is none
     "batch_size",
@@ -143,10 +143,19 @@ def untuned(given, distributed: bool):
     x, size = given.get("x"), given.get("batch_size") or 32
     check_count("batch_size", size)
     if BACKEND != "tensorflow" or distributed or not isinstance(x, np.ndarray):
-        return {**given, "x": without_autotuning(x)}
+        return untuned_data_set(given, distributed)
     arrays = [given[name] for name in EXAMPLES if given.get(name) is not None]
     rest = {name: v for name, v in given.items() if name not in (*EXAMPLES, "batch_size")}
     return {**rest, "x": in_batches(arrays, size)}
+
+
+def untuned_data_set(given, distributed: bool):
+    """Arguments with x, if it is a data set, as it is read: without tuning, and to its end.
+
+    Of one that is distributed to workers, each gets a part.
+    """
+    x = given.get("x")
+    return {**given, "x": without_autotuning(x if distributed else whole(x))}
 
 
 def check_devices_divide(x, batch_size) -> None:

@@ -26,6 +26,7 @@ from rbm_tutorial.examples import (
     only_batched,
     shown_batch,
     untuned,
+    untuned_data_set,
     with_first,
     without_placeholder,
 )
@@ -52,7 +53,7 @@ class FastFit(keras.Model):
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at, watchers = False, None, False, (pipelines.WholePasses,)
+    labeled, width, looked_at, watchers = False, None, False, ()
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -285,10 +286,9 @@ class FastFit(keras.Model):
         x, shuffle = given.get("x"), given.get("shuffle", True)
         itself = self.distributed or (BACKEND == "jax" and not self._compiles_blocks())
         if itself or not only_batched(given):
-            return {**given, "x": pipelines.without_autotuning(x)}, None
+            return untuned_data_set(given, self.distributed), None
         size = batch_size_of(given)
-        rest = {name: value for name, value in given.items() if name not in EXAMPLES}
-        rest |= {"batch_size": None, "shuffle": False}
+        rest = {**given, **dict.fromkeys(EXAMPLES), "batch_size": None, "shuffle": False}
         data = tuple(given[name] for name in EXAMPLES if name in given)
         if BACKEND == "tensorflow":
             return {**rest, "x": pipelines.shuffled_batches(data, size, shuffle)}, None

@@ -1,7 +1,12 @@
 """`tf.data` pipelines: what they are, their first batch, and that they give what they promise."""
 
+import contextlib
+import re
+
 import keras
 import numpy as np
+
+EARLY_END = re.compile(r"expected to contain (\d+) elements? but contained only (\d+)")
 
 
 def is_dataset(data) -> bool:
@@ -27,37 +32,16 @@ def first_of(batches):
     return first
 
 
-class WholePasses(keras.callbacks.Callback):
-    """Raise when an epoch ends before the batches have come that a `tf.data.Dataset` promises."""
+def whole(data):
+    """Let a pass over a `tf.data.Dataset` fail that ends before its cardinality, if that is known.
 
-    def __init__(self, data):
-        super().__init__()
-        self.promised = int(data.cardinality()) if is_dataset(data) else 0  # negative: not known
+    So may do a `cache` that was read in part. Anything but a data set is returned unchanged.
+    """
+    if not is_dataset(data) or data.cardinality() <= 0:
+        return data
+    import tensorflow as tf  # on JAX, too, data may come from `tf.data`
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.before = self.updates()
-
-    def updates(self):
-        """Made so far; `None` where batches are shared out, or are not counted each."""
-        optimizer = self.model.optimizer
-        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        frozen = not self.model.trainable_variables
-        if self.model.distributed or scaled or frozen or optimizer.gradient_accumulation_steps:
-            return None
-        return int(optimizer.iterations)
-
-    def on_epoch_end(self, epoch, logs=None):
-        limited = self.params["steps"] != self.promised or keras.config.max_steps_per_epoch()
-        if self.before is None or limited or self.model.stop_training:
-            return
-        made = self.updates() - self.before
-        if made < self.promised:
-            raise ValueError(
-                f"`x` must give the {self.promised} batches that its cardinality promises. "
-                f"Received {made}. If it is cached and was read in part before, by `next` or "
-                "`break`, TensorFlow's `cache` may hold that part alone: make the data set anew, "
-                "and read parts of one that is not cached."
-            )
+    return data.apply(tf.data.experimental.assert_cardinality(data.cardinality()))
 
 
 def without_autotuning(data):
@@ -69,11 +53,30 @@ def without_autotuning(data):
     """
     if not hasattr(data, "with_options") or data.options().autotune.enabled is not None:
         return data
-    import tensorflow as tf  # on JAX, too, data may come from `tf.data`
+    import tensorflow as tf
 
     options = tf.data.Options()
     options.autotune.enabled = False
     return data.with_options(options)
+
+
+@contextlib.contextmanager
+def early_ends_named():
+    """Say in a `ValueError` about `x` what TensorFlow says of a pass that ended too early."""
+    try:
+        yield
+    except Exception as error:
+        numbers = re.search(
+            r"expected to contain (\d+) elements? but contained only (\d+)", str(error)
+        )
+        if not numbers:
+            raise
+        raise ValueError(
+            f"`x` must give the {numbers[1]} batches that its cardinality promises. "
+            f"Received {numbers[2]}. If it is cached and was read in part before, by `next` or "
+            "`break`, TensorFlow's `cache` may hold that part alone: make the data set anew, "
+            "and read parts of one that is not cached."
+        ) from error
 
 
 def in_batches(arrays, batch_size: int):
@@ -105,7 +108,6 @@ def shuffled_batches(arrays, batch_size: int, shuffle: bool):
     tensors = [tf.constant(array) for array in arrays]
     rows = tf.data.Dataset.range(1).map(epoch).unbatch().batch(batch_size)
     batches = rows.map(lambda batch: tuple(tf.gather(tensor, batch) for tensor in tensors))
-    number = -(-len(arrays[0]) // batch_size)
-    return without_autotuning(
-        batches.prefetch(1).apply(tf.data.experimental.assert_cardinality(number))
-    )
+    number = -(-len(arrays[0]) // batch_size)  # which `unbatch` forgets
+    batches = batches.prefetch(1).apply(tf.data.experimental.assert_cardinality(number))
+    return without_autotuning(batches)

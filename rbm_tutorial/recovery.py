@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import BACKEND
+from rbm_tutorial.pipelines import early_ends_named
 
 
 @contextlib.contextmanager
@@ -175,7 +176,7 @@ def place_told(model):
 def only_data_end(callbacks):
     """Make a `RuntimeError` of a callback's `StopIteration`, as generators do (PEP 479).
 
-    Keras 3.15 takes it for the end of the data, and goes on.
+    Keras 3.15 takes it for the end of the data, and goes on. If these end too early, say which.
     """
     hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
     before = [(callback, dict(vars(callback))) for callback in callbacks]
@@ -185,7 +186,8 @@ def only_data_end(callbacks):
             if getattr(hook, "__func__", None) is not getattr(keras.callbacks.Callback, name):
                 vars(callback)[name] = _without_stop_iteration(hook, name, callback)
     try:
-        yield
+        with early_ends_named():
+            yield
     finally:
         for callback, attributes in before:
             for name in hooks:

@@ -131,7 +131,7 @@ class ContrastiveDivergence(FastFit):
                 f"replica would follow its own path. Received: {likelihood_chains}"
             )
 
-    watchers = (*FastFit.watchers, WarnOfSaturation)
+    watchers = (WarnOfSaturation,)
     negatives = property(lambda self: self._negatives, doc="Where v⁽ᵏ⁾ comes from.")
     centered = property(lambda self: self._centered, doc="Whether the gradient is centered.")
     reconstruct_every = property(lambda self: self.reconstruction_tracker.every, doc="In updates.")

@@ -12,6 +12,7 @@ from rbm_tutorial.pipelines import (
     in_batches,
     is_dataset,
     shuffled_batches,
+    whole,
     without_autotuning,
 )
 
@@ -131,11 +132,38 @@ def test_a_frozen_layer_makes_no_updates_and_is_no_error():
     assert model.fit(data_set_of(EXAMPLES), verbose=0, shuffle=False).history
 
 
-def test_a_data_set_that_ends_too_early_is_named(monkeypatch):
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "validation"])
+def test_a_data_set_that_ends_too_early_is_named(method, monkeypatch):
     """As a cache does that was read in part before."""
     data, model = data_set_of(EXAMPLES), trainer(machine())
-    model.fit(data, verbose=0, shuffle=False)
-    many = tf.constant(5, tf.int64)
+
+    def call():
+        if method == "validation":
+            return model.fit(EXAMPLES, validation_data=data, verbose=0, shuffle=False)
+        shuffle = {"shuffle": False} if method == "fit" else {}
+        return getattr(model, method)(data, verbose=0, **shuffle)
+
+    call()
+    weights, many = model.get_weights(), tf.constant(5, tf.int64)
     monkeypatch.setattr(tf.data.Dataset, "cardinality", lambda self: many)
     with pytest.raises(ValueError, match=r"must give the 5 batches.*Received 3\. If it"):
-        model.fit(data, verbose=0, shuffle=False)
+        call()
+    if method in ("evaluate", "predict"):  # `fit` has learned from what came
+        for before, now in zip(weights, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(now, before)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_fewer_steps_than_a_data_set_has_are_no_early_end():
+    data, model = data_set_of(EXAMPLES), trainer(machine())
+    model.fit(data, steps_per_epoch=2, epochs=3, verbose=0, shuffle=False)
+    assert np.all(np.isfinite(model.evaluate(data, steps=2, verbose=0)))
+
+
+def test_a_data_set_of_unknown_or_no_end_stays_as_it_is():
+    for data in (
+        data_set_of(EXAMPLES).repeat(),
+        data_set_of(EXAMPLES).filter(lambda x: True),
+        ROWS,
+    ):
+        assert whole(data) is data
