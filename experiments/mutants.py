@@ -184,7 +184,8 @@ def record(work, to):
     def run():
         recorder = Recorder(coverage.Coverage(data_file=None, source=["rbm_tutorial"]))
         recorder.coverage.start()
-        pytest.main([*tests, "-q", "-p", "no:cacheprovider", "-p", "no:cov"], [recorder])
+        go_on = "--continue-on-collection-errors"  # of tests about files that are not copied
+        pytest.main([*tests, go_on, "-q", "-p", "no:cacheprovider", "-p", "no:cov"], [recorder])
         recorder.coverage.stop()
         to.write_text(json.dumps(recorder.result(work / "rbm_tutorial")), encoding="utf-8")
         return 0

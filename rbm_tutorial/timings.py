@@ -1,6 +1,6 @@
 """Figures and numbers of a result of `benchmarks/measure.py`, such as those the package stores.
 
-A result is a dictionary, as `stored_result("bench_AMD_EPYC_2_threads")` returns it. Times are in
+A result is a dictionary, as `stored_result("bench_Intel_Xeon_2_threads")` returns it. Times are in
 milliseconds. Nothing draws random numbers.
 """
 

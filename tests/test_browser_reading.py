@@ -13,7 +13,8 @@ import pytest
 from built_pages import CHAPTERS, EVERY, HTML, PHONE, WIDE, open_page
 
 pytest_plugins = ["chromium"]
-FIRST, ANIMATED = "chapters/01_energy.html", "chapters/09_visualization.html"
+API, FIRST = "chapters/appendix_api.html", "chapters/01_energy.html"
+ANIMATED = "chapters/09_visualization.html"
 
 
 @pytest.fixture
@@ -261,6 +262,19 @@ def test_links_lead_to_files_and_anchors_that_exist():
                 broken.append((path.name, link))
     assert not broken
     assert not [(path.name, page.repeated) for path, page in parsed.items() if page.repeated]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_name_in_code_leads_once_to_its_entry_in_the_api(name):
+    page, entries = (HTML / name).read_text(encoding="utf-8"), Links(HTML / API).ids
+    named = re.findall(
+        r'<a class="api[^"]*" href="appendix_api.html#([^"]+)"><code(.*?)</code>', page
+    )
+    places = [place for place, _ in named]
+    assert set(places) <= entries and len(places) == len(set(places)) > 0
+    for place, code in named:
+        shown = re.sub(r"<[^>]*>|\(.*", "", code.partition(">")[2])
+        assert place.endswith(f".{shown}")
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

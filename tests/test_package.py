@@ -278,7 +278,7 @@ def test_chapters_run_from_a_download_beside_an_installed_wheel(tmp_path, monkey
     done = [line for line in printed if line.endswith(".ipynb")]
     assert done == [*(chapter.name for chapter in chapters), "index.ipynb"]
     assert "load_mnist() tuple" in printed
-    assert "stored_result('bench_AMD_EPYC_2_threads') dict" in printed
+    assert "stored_result('bench_Intel_Xeon_2_threads') dict" in printed
 
 
 @pytest.mark.slow

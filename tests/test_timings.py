@@ -51,7 +51,7 @@ def test_on_an_accelerator_all_is_on_jax():
 
 
 def test_draws_a_line_for_each_contender_through_its_medians():
-    result = stored_result("bench_AMD_EPYC_2_threads")
+    result = stored_result("bench_Intel_Xeon_2_threads")
     ax = training_figure(result)
     times = times_of(result, 500)
     lines = {line.get_label(): line for line in ax.get_lines()}
@@ -63,7 +63,7 @@ def test_draws_a_line_for_each_contender_through_its_medians():
 
 
 def test_parts_of_a_step_lie_end_to_end_above_the_whole():
-    result = stored_result("bench_AMD_EPYC_2_threads")
+    result = stored_result("bench_Intel_Xeon_2_threads")
     ax = step_figure(result)
     *parts, whole = [bar.patches[0] for bar in ax.containers]
     for part, after in itertools.pairwise(parts):
