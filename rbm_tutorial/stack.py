@@ -41,7 +41,8 @@ class DeepBeliefNetwork(keras.Model):
     each layer sees the probabilities of the one below; or, if the top sees labels, (batch,
     classes), p(y | hᴸ⁻¹) there. Draws nothing.
 
-    Raises: `ValueError` for fewer than two layers, widths that do not match or an untied top.
+    Raises: `ValueError` for fewer than two layers, widths that do not match, an untied top, or
+        double precision in some layers alone.
     Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006).
     """
 
@@ -181,7 +182,7 @@ def checked_stack(rbms: Sequence[RBM]) -> list[RBM]:
 
     Raises: `ValueError` unless they are at least two, of which only the last may see labels and has
     to be tied, and each of which has as many visible units as the one below has hidden units, of
-    the same type; the first knows them.
+    the same type; the first knows them. Of layers in double precision the others are, too.
     """
     rbms = list(rbms) if np.iterable(rbms) else [rbms]
     if len(rbms) < 2 or not all(isinstance(rbm, RBM) for rbm in rbms):
@@ -192,6 +193,9 @@ def checked_stack(rbms: Sequence[RBM]) -> list[RBM]:
     if any(isinstance(rbm, LabeledRBM) for rbm in rbms[:-1]):
         raise ValueError("Only the last of `rbms` can see labels. Received one below it.")
     check_tied(rbms[-1], "DeepBeliefNetwork")
+    dtypes = [rbm.compute_dtype for rbm in rbms]
+    if "float64" in dtypes and set(dtypes) != {"float64"}:  # states and costs go between layers
+        raise ValueError(f"Of `rbms` all must compute in float64, or none. Received: {dtypes}")
     for below, rbm in itertools.pairwise(rbms):
         width = below.number_hidden_units + getattr(rbm, "number_classes", 0)
         if rbm.number_visible_units not in (None, width):

@@ -240,6 +240,10 @@ def test_builds_layers_that_have_no_weights_yet():
         (lambda: [RBM(3), RBM(2)], "must know its"),
         (lambda: [LabeledRBM(3, 12), machine(3, 2)], "Only the last"),
         (lambda: [machine(hidden_units=REAL), machine(3, 2)], "of the type of hidden units below"),
+        (
+            lambda: [RBM(3, 4, dtype="float64"), RBM(2)],
+            r"float64, or none.*\['float64', 'float32'\]",
+        ),
     ],
 )
 def test_refuses_layers_that_do_not_fit(rbms, named):
