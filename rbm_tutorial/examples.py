@@ -130,6 +130,10 @@ def weighted_by_class(given):
     weights, y = given.get("class_weight"), given.get("y")
     if weights is None or y is None or given.get("sample_weight") is not None:
         return {name: v for name, v in given.items() if name != "class_weight" or v is not None}
+    if not isinstance(weights, dict):
+        raise ValueError(
+            f"`class_weight` must be a dictionary, {{class: weight}}. Received: {weights}"
+        )
     rest = {name: v for name, v in given.items() if name != "class_weight"}
     of_examples = np.array([weights.get(int(label), 1) for label in y.reshape(-1)], "float32")
     return {**rest, "sample_weight": checked_weights(of_examples)}

@@ -131,6 +131,24 @@ def test_a_share_that_leaves_nothing_is_refused(share):
         trainer(machine()).fit(EXAMPLES, validation_split=share, verbose=0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"class_weight": [1.0, 2.0]}, r"`class_weight` must be a dictionary.*\[1.0, 2.0\]"),
+        ({"class_weight": {0: -1.0}}, r"`sample_weight` must be finite and at least 0"),
+        ({"class_weight": BY_CLASS, "sample_weight": WEIGHTS}, "at the same time"),
+    ],
+)
+def test_weights_of_classes_that_are_none_are_refused(asked, said):
+    model = WakeSleep(labeled_network())
+    model.compile()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=said):
+        model.fit(EXAMPLES, LABELS, verbose=0, **asked)
+    for weight, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(now, weight)
+
+
 def test_arguments_of_data_sets_and_generators_stay():
     for x in (iter([EXAMPLES]), None):
         asked = {"x": x, "validation_split": 0.5, "class_weight": BY_CLASS}
