@@ -37,6 +37,13 @@ def test_the_history_has_the_gap_of_every_epoch(rbm):
     assert len(set(gaps)) == 4
 
 
+def test_the_gap_is_that_of_an_rbm():
+    other = keras.Sequential([keras.layers.Dense(1)])
+    other.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="FreeEnergyGap"):
+        other.fit(EXAMPLES, EXAMPLES[:, :1], verbose=0, callbacks=[FreeEnergyGap(TRAIN, HELD_OUT)])
+
+
 def test_watching_draws_nothing_and_changes_nothing():
     watched, alone = machine(), machine()
     fit = {"epochs": 3, "batch_size": 8, "verbose": 0, "shuffle": False}

@@ -317,6 +317,18 @@ def test_compiled_and_eager_runs_follow_the_same_path():
 # ---------------------------------------------------------------- backwards
 
 
+def test_the_path_begins_with_the_standard_error_that_the_chains_have_there():
+    model, path, found = follower(machine(8, 6, 1.0), chains=100), LikelihoodPath(), []
+    look = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda _: found.extend(np.array(each) for each in model.live.values())
+    )
+    model.fit(prototypes(8, 1), callbacks=[look, path], **FIT)
+    at_start = Followed(*found)
+    weights = np.exp(at_start.log_w.astype("float64"))
+    squared = weights.var() / weights.mean() ** 2 / 100 + at_start.variance
+    assert 0.01 < path.error_at_start == pytest.approx(squared**0.5, rel=1e-4)
+
+
 def test_the_way_back_agrees_and_its_error_is_stated():
     model = follower(machine(8, 6, 0.01), keras.optimizers.SGD(0.3), chains=100)
     path = LikelihoodPath()
@@ -328,8 +340,10 @@ def test_the_way_back_agrees_and_its_error_is_stated():
         backwards, error = path.reverse_log_partition(samples, steps=steps)
         total = (error**2 + float(error_squared(model.live.values()))) ** 0.5
         assert abs(backwards - exact.log_z) < 3.5 * total < 0.3
-    at_start, path.error_at_start = path.error_at_start, 1.0  # as if begun where log Z is uncertain
-    assert path.reverse_log_partition(samples)[1] > 1
+    at_start, path.error_at_start = path.error_at_start, 0.0
+    back = path.reverse_log_partition(samples)[1]
+    path.error_at_start = 0.7  # as if begun where log Z is uncertain: errors add up in squares
+    assert path.reverse_log_partition(samples)[1] == pytest.approx((back**2 + 0.49) ** 0.5)
     path.error_at_start = at_start
     wrong, error = path.reverse_log_partition(0 * samples, steps=1)  # all from one state
     assert abs(wrong - exact.log_z) > 6 * error
