@@ -26,13 +26,16 @@ class Weighing(NamedTuple):
 
     @property
     def divisor(self):
-        """The total, or 1 if there is nothing: then means are 0, not NaN."""
-        return ops.where(self.total > 0, self.total, 1)
+        """The total, or 1 if there is nothing: then means are 0, not NaN.
+
+        A total that is NaN, of weights that JAX could not refuse, stays: so do means.
+        """
+        return ops.where(self.total <= 0, 1, self.total)
 
     @property
     def anything(self):
         """1, or 0 if there is no row or none of a weight above 0."""
-        return ops.cast(self.total > 0, self.total.dtype)
+        return 1 - ops.cast(self.total <= 0, self.total.dtype)
 
 
 def weighing(rows, weights=None):

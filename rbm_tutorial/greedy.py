@@ -20,7 +20,8 @@ from rbm_tutorial.checks import (
     check_tied,
     real_array,
 )
-from rbm_tutorial.examples import checked_loop, checked_weights, images, one_for_each
+from rbm_tutorial.examples import checked_weights, images, one_for_each
+from rbm_tutorial.fit_arguments import checked_loop
 from rbm_tutorial.labeled import LabeledRBM, one_hot
 from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM

@@ -15,20 +15,23 @@ from rbm_tutorial.backend import BACKEND, distributed
 from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
     EXAMPLES,
-    batch_size_of,
     check_batch,
-    check_devices_divide,
-    check_own,
-    checked_loop,
     checked_weights,
     examples,
     images,
-    only_batched,
     shown_batch,
-    untuned,
-    untuned_data_set,
     with_first,
     without_placeholder,
+)
+from rbm_tutorial.fit_arguments import (
+    batch_size_of,
+    check_devices_divide,
+    check_own,
+    checked_loop,
+    checked_prediction,
+    only_batched,
+    untuned,
+    untuned_data_set,
 )
 from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, place_told, weights_kept, written_whole
 from rbm_tutorial.saving import of_configuration
@@ -106,16 +109,12 @@ class FastFit(keras.Model):
         steps = given.get("steps_per_epoch"), given.get("validation_steps")
         given, train_function = self._batched(given)
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
-        try:
-            keeping, stepping = place_told(self), executions.shorter_executions(self, *steps)
-            ending, training = only_data_end(callbacks), executions.trained_by(self, train_function)
-            with keeping as keep, stepping, ending, training:
-                given["callbacks"] = [*given["callbacks"], *keep]
-                history = super().fit(**given)
-        except StopIteration:  # Keras on JAX, for no data
-            history = None
-        if history is None or (history.epoch and "loss" not in history.history):
-            raise ValueError("`x` must hold at least one example. Received no example.")
+        keeping, stepping = place_told(self), executions.shorter_executions(self, *steps)
+        ending, training = only_data_end(callbacks), executions.trained_by(self, train_function)
+        with keeping as keep, stepping, ending, training:
+            given["callbacks"] = [*given["callbacks"], *keep]
+            history = super().fit(**given)
+        check_examples("x", len(history.history) + (not history.epoch))
         return history
 
     def evaluate(self, *args, **kwargs):
@@ -140,9 +139,7 @@ class FastFit(keras.Model):
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
             result = super().predict(**untuned(given, self.distributed))
-        if BACKEND == "jax" and np.isnan(result).any():
-            raise ValueError("`x` must hold values that its units can have. Received others.")
-        return result
+        return checked_prediction(result)
 
     def train_on_batch(self, *args, **kwargs):
         """Make one update as Keras does."""

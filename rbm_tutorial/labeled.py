@@ -14,6 +14,7 @@ from rbm_tutorial.checks import (
     check_examples,
     check_matrix,
     check_tied,
+    real_array,
     real_tensor,
 )
 from rbm_tutorial.rbm import RBM
@@ -27,13 +28,16 @@ def one_hot(labels, number_classes: int, dtype="float32"):
     Raises: `ValueError` for labels of another rank or type; for others than 0 … classes - 1 as
     `checked_range` does.
     """
+    message = f"`labels` must lie in 0 … {number_classes - 1}. Received labels"
+    if not ops.is_tensor(labels):  # as a tensor JAX would take the last 32 bits
+        labels = real_array("labels", labels)
+        checked_range(labels, 0, number_classes - 1, message)
     labels = real_tensor("labels", labels)
     if len(labels.shape) != 1 or "int" not in keras.backend.standardize_dtype(labels.dtype):
         raise ValueError(
             "`labels` must be integers of shape (batch,). "
             f"Received: {labels.dtype} of shape {tuple(labels.shape)}"
         )
-    message = f"`labels` must lie in 0 … {number_classes - 1}. Received labels"
     known = checked_range(ops.cast(labels, "float32"), 0, number_classes - 1, message)
     y = ops.one_hot(ops.cast(known, "int32"), number_classes, dtype=dtype)
     return ops.where(known[:, None] >= 0, y, np.nan)  # JAX cannot raise: see `checked_range`

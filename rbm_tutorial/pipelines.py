@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 
+NO_BATCH = UnboundLocalError, StopIteration, TypeError  # in which Keras 3.15 ends then
 EARLY_END = re.compile(r"expected to contain (\d+) elements? but contained only (\d+)")
 
 
@@ -61,14 +62,15 @@ def without_autotuning(data):
 
 
 @contextlib.contextmanager
-def early_ends_named():
-    """Say in a `ValueError` about `x` what TensorFlow says of a pass that ended too early."""
+def ends_named():
+    """Say in a `ValueError` about `x` that a pass ended too early, or gave no batch at all."""
     try:
         yield
     except Exception as error:
-        numbers = re.search(
-            r"expected to contain (\d+) elements? but contained only (\d+)", str(error)
-        )
+        if isinstance(error, NO_BATCH) and _raised_by_keras(error):
+            message = "`x` must hold at least one example. Received no example."
+            raise ValueError(message) from error
+        numbers = EARLY_END.search(str(error))
         if not numbers:
             raise
         raise ValueError(
@@ -77,6 +79,15 @@ def early_ends_named():
             "`break`, TensorFlow's `cache` may hold that part alone: make the data set anew, "
             "and read parts of one that is not cached."
         ) from error
+
+
+def _raised_by_keras(error) -> bool:
+    """Whether that is an error of Keras itself, a `TypeError` one of calling `None`."""
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    by_nothing = not isinstance(error, TypeError) or "'NoneType'" in str(error)
+    return by_nothing and trace.tb_frame.f_globals.get("__name__", "").startswith("keras.")
 
 
 def in_batches(arrays, batch_size: int):

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import BACKEND
-from rbm_tutorial.pipelines import early_ends_named
+from rbm_tutorial.pipelines import ends_named
 
 
 @contextlib.contextmanager
@@ -176,7 +176,8 @@ def place_told(model):
 def only_data_end(callbacks):
     """Make a `RuntimeError` of a callback's `StopIteration`, as generators do (PEP 479).
 
-    Keras 3.15 takes it for the end of the data, and goes on. If these end too early, say which.
+    Keras 3.15 takes it for the end of the data, and goes on. Name data that end too early, or hold
+    nothing.
     """
     hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
     before = [(callback, dict(vars(callback))) for callback in callbacks]
@@ -186,7 +187,7 @@ def only_data_end(callbacks):
             if getattr(hook, "__func__", None) is not getattr(keras.callbacks.Callback, name):
                 vars(callback)[name] = _without_stop_iteration(hook, name, callback)
     try:
-        with early_ends_named():
+        with ends_named():
             yield
     finally:
         for callback, attributes in before:
@@ -209,17 +210,20 @@ def _without_stop_iteration(hook, name, callback):
 
 
 class RaiseOnNaN(keras.callbacks.Callback):
-    """Raise after an epoch whose loss is NaN, before other callbacks save its weights.
+    """Raise after an epoch whose loss is NaN or infinite, before other callbacks save its weights.
 
     Learning diverged; or, on JAX, where a compiled function cannot raise, values were bad.
     """
 
     def on_epoch_end(self, epoch, logs=None):
-        told = ("loss", "val_loss", "log_likelihood", "val_log_likelihood")
-        bad = [name for name in told if np.isnan(logs.get(name, 0.0)).any()]
+        told = ("loss", "free_energy", "log_likelihood")
+        told = [name for each in told for name in (each, f"val_{each}")]
+        bad = [name for name in told if not np.isfinite(logs.get(name, 0.0)).all()]
         if bad:
+            kind = "NaN" if np.isnan(logs[bad[0]]).any() else "infinite"
             raise ValueError(
-                f"The {bad[0]} of epoch {epoch} is NaN: x must hold values that its units can have "
-                "(states, for a likelihood), and the learning rate must not be too large. On JAX "
-                "the weights are those of the epoch before."
+                f"The {bad[0]} of epoch {epoch} is {kind}: x must hold values that its units can "
+                "have (states, for a likelihood), y labels of its classes, sample weights must be "
+                "at least 0, and the learning rate must not be too large. On JAX the weights are "
+                "those of the epoch before."
             )

@@ -60,7 +60,10 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
             images = images.cache()
     else:
         images = tf.data.Dataset.from_tensor_slices(real_array("data", data).astype("float32"))
-    check_examples("data", int(images.cardinality()))
+    number = int(images.cardinality())
+    check_examples("data", number)
+    if number > 0:  # a negative one is not known; the order stays, the buffer takes less memory
+        shuffle_buffer = min(shuffle_buffer, number)
     batches = images.shuffle(shuffle_buffer, seed=seed).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)
 

@@ -14,8 +14,11 @@ from keras import ops
 from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_share, check_tied, finite_number
 from rbm_tutorial.examples import images
+from rbm_tutorial.fit_arguments import checked_prediction
 from rbm_tutorial.labeled import LabeledRBM
+from rbm_tutorial.pipelines import ends_named, whole
 from rbm_tutorial.rbm import RBM
+from rbm_tutorial.recovery import written_whole
 from rbm_tutorial.sampling import independent_units, run_chains
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli
@@ -74,7 +77,16 @@ class DeepBeliefNetwork(keras.Model):
         x = images(x)
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
-        return super().predict(x, *args, **kwargs)
+        with ends_named():
+            return checked_prediction(super().predict(whole(x), *args, **kwargs))
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Save the network as Keras does, but the file appears whole or not at all.
+
+        What is saved into a folder (`zipped=False`) is written in place.
+        """
+        with written_whole(filepath, overwrite and kwargs.get("zipped") is not False) as path:
+            super().save(path, overwrite, **kwargs)
 
     def reconstruction_logits(self, x):
         """Logits of x after probabilities went up through the lower layers and down again.

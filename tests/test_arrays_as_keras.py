@@ -9,7 +9,7 @@ from networks import labeled_network
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import WakeSleep, pipelines
-from rbm_tutorial.examples import checked_loop
+from rbm_tutorial.fit_arguments import checked_loop
 from rbm_tutorial.keras_fit import FastFit
 
 ROWS = np.arange(22.0, dtype="float32")[:, None] / 22
@@ -135,7 +135,9 @@ def test_a_share_that_leaves_nothing_is_refused(share):
     ("asked", "said"),
     [
         ({"class_weight": [1.0, 2.0]}, r"`class_weight` must be a dictionary.*\[1.0, 2.0\]"),
-        ({"class_weight": {0: -1.0}}, r"`sample_weight` must be finite and at least 0"),
+        ({"class_weight": {"0": 1.0}}, r"`class_weight` must be a dictionary.*'0'"),
+        ({"class_weight": {0: "1"}}, r"`class_weight` must be a dictionary.*'1'"),
+        ({"class_weight": {0: -1.0}}, r"`class_weight` must be finite and at least 0"),
         ({"class_weight": BY_CLASS, "sample_weight": WEIGHTS}, "at the same time"),
     ],
 )

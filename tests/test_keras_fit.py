@@ -275,8 +275,37 @@ def test_bad_values_in_a_data_set_cost_no_weights(rbm):
             np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_data_without_a_batch_and_of_unknown_length_hold_no_example(rbm, method):
+    """Keras 3.15 ends in errors of its own."""
+    model = trainer(rbm)
+    model.fit(EXAMPLES, verbose=0)
+    nothing = tf.data.Dataset.from_tensors(EXAMPLES).filter(lambda x: False)
+    before = rbm.get_weights()
+    with pytest.raises(ValueError, match="`x` must hold at least one example"):
+        getattr(model, method)(
+            nothing, verbose=0, **({"shuffle": False} if method == "fit" else {})
+        )
+    for old, new in zip(before, rbm.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_error_of_a_callback_is_not_taken_for_missing_data(rbm):
+    def wrong(*_):
+        raise UnboundLocalError("of the user")
+
+    with pytest.raises(UnboundLocalError, match="of the user"):
+        trainer(rbm).fit(
+            EXAMPLES, verbose=0, callbacks=keras.callbacks.LambdaCallback(on_epoch_end=wrong)
+        )
+
+
 def test_an_epoch_whose_loss_is_nan_raises_and_no_other_does():
     raise_on_nan = RaiseOnNaN()
+    for name, value in [("loss", np.inf), ("val_loss", -np.inf), ("free_energy", np.inf)]:
+        with pytest.raises(ValueError, match=f"The {name} of epoch 2 is infinite"):
+            raise_on_nan.on_epoch_end(2, {name: value})
     raise_on_nan.on_epoch_end(0, {"loss": -3.0, "val_loss": 2.0})
     raise_on_nan.on_epoch_end(0, {})
     for logs in ({"loss": np.nan}, {"loss": 1.0, "val_loss": np.nan}):

@@ -191,6 +191,8 @@ def test_a_penalty_that_is_set_after_a_fit_counts_in_the_next(made, penalize):
         ({"initial_epoch": 0.5}, "`initial_epoch` must be an integer.*0.5"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1.*0"),
         ({"validation_split": 2.0}, "`validation_split` must be .*2.0"),
+        ({"validation_freq": -1}, "`validation_freq` must be an integer of at least 1.*-1"),
+        ({"verbose": "loud"}, "`verbose` must be 'auto', 0, 1 or 2.*'loud'"),
         ({"callbacks": 5}, "`callbacks` must be callbacks of Keras.*5"),
         ({"callbacks": ["x"]}, "`callbacks` must be callbacks of Keras.*'x'"),
     ],
@@ -199,5 +201,5 @@ def test_what_is_no_way_to_loop_is_named_before_anything_is_built(wrong, said):
     model = ContrastiveDivergence(RBM(3, seed=0))
     model.compile(keras.optimizers.SGD(0.1))
     with pytest.raises(ValueError, match=said):
-        model.fit(EXAMPLES, verbose=0, **wrong)
+        model.fit(EXAMPLES, **{"verbose": 0, **wrong})
     assert not model.rbm.built

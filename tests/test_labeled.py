@@ -162,6 +162,13 @@ def test_refuses_labels_that_are_no_integers(labels):
         one_hot(labels, 4)
 
 
+def test_refuses_labels_whose_last_32_bits_are_a_class(rbm):
+    """Which are all that JAX would take."""
+    for labels in (np.array([2**32, 2**32 + 1]), [2**40, 0]):
+        with pytest.raises(ValueError, match="`labels` must lie in 0"):
+            rbm.join(np.zeros((2, rbm.number_visible_units - rbm.number_classes)), labels)
+
+
 def test_refuses_one_class_and_no_pixels():
     with pytest.raises(ValueError, match="at least 2"):
         LabeledRBM(2, number_classes=1)

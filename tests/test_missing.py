@@ -175,6 +175,13 @@ def test_evaluation_and_other_models_refuse_nan():
         model.fit(7 * x, batch_size=22, verbose=0)
 
 
+def test_examples_of_which_nothing_is_known_are_refused(rbm):
+    model = IncompleteContrastiveDivergence(rbm)
+    model.compile()
+    with pytest.raises(ValueError, match="`x` must hold a known value"):
+        model.fit(np.full((5, 4), np.nan), verbose=0)
+
+
 def test_the_configuration_is_kept():
     model = incomplete(machine(), imputation_steps=3, persistent_chains=4)
     again = IncompleteContrastiveDivergence.from_config(model.get_config())

@@ -136,6 +136,18 @@ def test_the_seed_fixes_the_orders_and_a_buffer_of_one_keeps_that_of_the_data():
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_buffer_holds_no_more_than_there_is():
+    """Of 10⁹ places 23 GB would be taken; the order is that of a buffer as long as the data."""
+    data = tf.data.Dataset.range(20)
+    orders = [
+        [int(v) for batch in example_batches(data, lambda v: v, 4, buffer, seed=1) for v in batch]
+        for buffer in (20, 1024, 10**9)
+    ]
+    assert orders[0] == orders[1] == orders[2] != sorted(orders[0])
+    unlimited = [int(v) for v in data.shuffle(1024, seed=1)]
+    assert orders[0] == unlimited
+
+
 def test_empty_data_is_an_error_that_says_so():
     unknown = tf.data.Dataset.from_generator(lambda: [], output_signature=tf.TensorSpec((4,)))
     for nothing in (np.zeros((0, 4)), digits(20).take(0), unknown):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import only_tensorflow
+from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
 from enumerated import exact_of, sigmoid, states
 from machines import BINARY, REAL, machine
 from networks import (
@@ -222,6 +222,28 @@ def test_exported_for_serving(tmp_path, dbn):
     dbn.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(tmp_path / "served")
     np.testing.assert_allclose(served.serve(states(4).astype("float32")), expected, atol=1e-6)
+
+
+def test_predicts_from_batches_what_units_can_have(dbn):
+    data = tf.data.Dataset.from_tensor_slices(states(4).astype("float32")).batch(8)
+    np.testing.assert_allclose(dbn.predict(data, verbose=0), dbn(states(4)), atol=1e-6)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"must lie in|must hold values"):
+        dbn.predict(data.map(lambda x: 255 * x), verbose=0)
+
+
+def test_a_file_appears_whole_or_not_at_all(dbn, tmp_path, monkeypatch):
+    dbn.save(tmp_path / "dbn.keras")
+    before = (tmp_path / "dbn.keras").read_bytes()
+
+    def broken(self, path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "save", broken)
+    with pytest.raises(KeyboardInterrupt):
+        dbn.save(tmp_path / "dbn.keras")
+    assert (tmp_path / "dbn.keras").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["dbn.keras"]
 
 
 def test_builds_layers_that_have_no_weights_yet():

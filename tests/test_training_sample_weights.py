@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import REFUSED_WHEN_COMPILED
 from enumerated import exact_of
 from machines import copy_of, machine, parameters_of
 from networks import labeled_network, network
-from trained import EXAMPLES, Given, assert_equal_weights, trainer
+from trained import EXAMPLES, Given, assert_equal_weights, data_set_of, trainer
 
 from rbm_tutorial import WakeSleep
 from rbm_tutorial.contrast import contrast_with_model
@@ -228,6 +229,25 @@ def test_refuses_weights_that_are_none(rbm, method, wrong):
 def test_refuses_another_number_of_weights_than_of_examples(rbm, wrong):
     with pytest.raises(ValueError, match=r"`sample_weight` must hold one number for each.*Receiv"):
         trainer(rbm).fit(EXAMPLES, sample_weight=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("centered", [False, True])
+def test_refuses_a_wrong_weight_in_the_last_batch_of_a_data_set(wrong, centered):
+    """On JAX, where a compiled step cannot raise, the epoch ends with an error all the same."""
+    weights = np.ones(22, "float32")
+    weights[-1] = wrong
+    data = data_set_of(EXAMPLES, np.zeros((22, 0), "float32"), weights)
+    model = trainer(machine(), centered=centered)
+    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"sample.weight"):
+        model.fit(data, verbose=0, shuffle=False)
+    assert np.isfinite(model.rbm.w_rec).all()
+
+
+def test_refuses_a_data_set_whose_weights_are_no_column(rbm):
+    data = data_set_of(EXAMPLES, np.zeros((22, 0)), np.ones((22, 4), "float32"))
+    with pytest.raises(ValueError, match=r"weights have the shape \(batch,\).*4\)"):
+        trainer(rbm).fit(data, verbose=0, shuffle=False)
 
 
 def test_refuses_weights_of_classes_without_classes(rbm):
