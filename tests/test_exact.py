@@ -134,6 +134,7 @@ def test_partition_function_of_machines_of_any_shape(visible, hidden, scale, see
         (BINARY, 6, BINARY, 9),
         (LABELS, 6, CLASSES, 9),
         (Binomial(), 4, BINARY, 6),
+        (Binomial(), 3, BINARY, 6),
         (REAL, 2, LABELS, 6),
     ],
 )

@@ -17,6 +17,7 @@ from networks import labeled_network
 from trained import EXAMPLES, assert_equal_weights, data_set_of, trainer
 
 from rbm_tutorial import RBM, WakeSleep
+from rbm_tutorial.examples import images
 
 METHODS = ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"]
 SILENT = {"fit": {"verbose": 0}, "evaluate": {"verbose": 0}, "predict": {"verbose": 0}}
@@ -89,6 +90,11 @@ def test_what_means_the_same_gives_the_same(method, kind):
 def test_a_batch_is_one(rbm, method, many):
     with pytest.raises(ValueError, match=r"`x` must be one batch.*Received"):
         call(trainer(rbm), method, many)
+
+
+def test_truth_values_become_numbers_and_numbers_keep_their_precision():
+    for kind, expected in [("bool", "float32"), ("float64", "float64"), ("int8", "int8")]:
+        assert images(np.ones((2, 4), kind)).dtype == expected
 
 
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
