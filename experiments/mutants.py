@@ -1,6 +1,7 @@
 """Tests that can fail: one small change of a module at a time, and whether any test notices.
 
     [KERAS_BACKEND=jax] python experiments/mutants.py [MODULE …] [--each N] [--seed N] [--to FILE]
+        [--recorded FILE]
 
 An operator, comparison, constant or condition becomes another one, or a call or an error goes;
 defaults of arguments, decorators and wording stay. First all tests run once, to learn which of them
@@ -12,7 +13,8 @@ in processes that tests start is met by the tests of the module's name alone.
 
 Prints each change that no test noticed, to be read one by one: some change nothing that anybody
 could see. FILE gets them as JSON, with how many changes there are and were tried. What FILE says
-already is tried again only where it was not noticed: on another backend, or by new tests.
+already is tried again only where it was not noticed: on another backend, or by new tests. What the
+tests run is read from the file of `--recorded`, if it is there, else written to it.
 """
 
 import argparse
@@ -40,6 +42,7 @@ if keras.backend.backend() == "tensorflow":
 
 ROOT = pathlib.Path(__file__).parent.parent
 LEFT = ("plots", "timings")  # what is drawn is looked at
+ON_JAX = ("blocks", "threefry")  # loaded by no other backend
 ABOUT_PAGES = ("test_browser", "test_pages")
 IMPORT = "import"  # fails: of the package, or tests have other names
 SECONDS = 120  # of tests for a change
@@ -278,17 +281,23 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--to", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--recorded", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
+    left = LEFT if keras.backend.backend() == "jax" else LEFT + ON_JAX
     modules = options.modules or sorted(
-        path.stem for path in ROOT.glob("rbm_tutorial/[!_]*.py") if path.stem not in LEFT
+        path.stem for path in ROOT.glob("rbm_tutorial/[!_]*.py") if path.stem not in left
     )
     report = {}
     if options.to and options.to.exists():
         report = json.loads(options.to.read_text(encoding="utf-8"))
         modules = [m for m in modules if report.get(m, {"survivors": [...]})["survivors"]]
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        recorded = record(copied(folder / "work"), folder / "recorded.json")
+    if options.recorded and options.recorded.exists():
+        recorded = json.loads(options.recorded.read_text(encoding="utf-8"))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            to = (options.recorded or folder / "recorded.json").resolve()
+            recorded = record(copied(folder / "work"), to)
     print(f"{len(recorded['seconds'])} tests pass without any change", flush=True)
     again = {module: result["survivors"] for module, result in report.items()}
     with ProcessPoolExecutor(options.processes, multiprocessing.get_context("fork")) as pool:
