@@ -48,6 +48,7 @@ def checked_range(x, low: float, high: float, message: str):
         return ops.where((x >= low) & (x <= high), x, np.nan)
     if BACKEND == "jax":
         host = np.asarray(x)  # on a processor the same memory, and nothing to compile
+        host = host.astype("float32") if host.dtype.itemsize == 2 else host
         if not np.all((host >= low) & (host <= high)):
             least, most = float(np.min(host)), float(np.max(host))
             raise ValueError(f"{message} from {least:g} to {most:g}.")

@@ -127,12 +127,13 @@ def batches_of_images(data, labeled: bool = False, name: str = "x"):
         )
     if data.cardinality() == 0:  # of which Keras on JAX would lose all weights
         check_examples(name, 0)
-    if len(rest) > 1 and rest[1].shape.rank not in (None, 1) and rest[1].shape[1:] != (1,):
+    weights = rest[1] if len(rest) > 1 else None
+    if weights is not None and not _is_column(weights):
         raise ValueError(
             f"`{name}` must be a data set whose weights have the shape (batch,). "
-            f"Received: {rest[1].shape}"
+            f"Received: {weights}"
         )
-    if labeled and rest and BACKEND == "jax" and rest[0].dtype.is_integer:
+    if labeled and rest and BACKEND == "jax" and _is_integer(rest[0]):
         return data.map(with_short_labels)
     if labeled or not rest:
         return data
@@ -143,6 +144,15 @@ def batches_of_images(data, labeled: bool = False, name: str = "x"):
         return (image, tf.zeros((tf.shape(image)[0], 0)), *weights) if weights else image
 
     return data.map(alone)
+
+
+def _is_column(spec) -> bool:
+    shape = getattr(spec, "shape", None)
+    return shape is not None and (shape.rank in (None, 1) or shape[1:] == (1,))
+
+
+def _is_integer(spec) -> bool:
+    return hasattr(spec, "dtype") and spec.dtype.is_integer
 
 
 def with_short_labels(image, label, *weights):

@@ -111,11 +111,10 @@ def only_batched(given) -> bool:
     return isinstance(given.get("shuffle", True), bool) and given.keys() <= known
 
 
-def batch_size_of(given) -> int:
-    """The number of examples that `fit` of Keras takes from arrays at once."""
-    steps = given.get("steps_per_epoch")
-    by_steps = -(-len(given["x"]) // steps) if steps and isinstance(given["x"], np.ndarray) else 32
-    return given.get("batch_size") or by_steps
+def batch_size_of(x, size, steps) -> int:
+    """How many examples Keras takes from x at once, if asked for batches of `size` or for steps."""
+    check_count("batch_size", 1 if size is None else size)
+    return size or (-(-len(x) // steps) if steps and isinstance(x, np.ndarray) else 32)
 
 
 def check_devices_divide(x, batch_size) -> None:
@@ -139,8 +138,8 @@ def untuned(given, distributed: bool):
 
     Arrays become a data set, unless several devices are to share them.
     """
-    x, size = given.get("x"), given.get("batch_size") or 32
-    check_count("batch_size", size)
+    x = given.get("x")
+    size = batch_size_of(x, given.get("batch_size"), given.get("steps"))
     if BACKEND != "tensorflow" or distributed or not isinstance(x, np.ndarray):
         return untuned_data_set(given, distributed)
     arrays = [given[name] for name in EXAMPLES if given.get(name) is not None]

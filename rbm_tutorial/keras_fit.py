@@ -99,10 +99,10 @@ class FastFit(keras.Model):
         """
         given = self._checked(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
         given = checked_loop(given)
-        size = batch_size_of(given)
+        size = batch_size_of(given["x"], given.get("batch_size"), given.get("steps_per_epoch"))
         check_devices_divide(given["x"], size)
         if given.get("validation_data") is not None:
-            given = self._with_validation(given, given.get("validation_batch_size") or size)
+            given = self._with_validation(given)
         given = self._ready(given)
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         given["callbacks"] = [RaiseOnNaN(), *(w(given["x"]) for w in self.watchers), *callbacks]
@@ -199,7 +199,7 @@ class FastFit(keras.Model):
         if not executions.made_for_workers(self, "test", force):
             super().make_test_function(force)
 
-    def _with_validation(self, given, size):
+    def _with_validation(self, given):
         """The arguments of `fit`, once `validation_data` are known to be like what it trains on."""
         width = self.width
         if width is None:
@@ -210,6 +210,8 @@ class FastFit(keras.Model):
             held_out = self._checked(dict(zip(EXAMPLES, held_out)))
             batch, held_out["x"] = shown_batch(held_out["x"])
             check_matrix("x", batch, width)
+            size = given.get("validation_batch_size") or given.get("batch_size")
+            size = batch_size_of(held_out["x"], size, given.get("validation_steps"))
             check_devices_divide(held_out["x"], size)
         except ValueError as error:
             raise ValueError(f"Of `validation_data`: {error}") from error
@@ -247,8 +249,9 @@ class FastFit(keras.Model):
                 "The weights must be numbers: load those of before and lower the learning rate. "
                 "Received NaN, since learning diverged."
             )
-        labels = " and `y` labels of its classes" if self.labeled else ""  # JAX cannot raise sooner
-        return f"`x` must hold values that its units can have{labels}. Received NaN for a mean."
+        labels = ", `y` labels of its classes" if self.labeled else ""  # JAX cannot raise sooner
+        kinds = f"values that its units can have{labels}, and weights be at least 0"
+        return f"`x` must hold {kinds}. Received NaN for a mean."
 
     def _ready(self, given, learns=True):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
@@ -284,7 +287,7 @@ class FastFit(keras.Model):
         itself = self.distributed or (BACKEND == "jax" and not self._compiles_blocks())
         if itself or not only_batched(given):
             return untuned_data_set(given, self.distributed), None
-        size = batch_size_of(given)
+        size = batch_size_of(x, given.get("batch_size"), given.get("steps_per_epoch"))
         rest = {**given, **dict.fromkeys(EXAMPLES), "batch_size": None, "shuffle": False}
         data = tuple(given[name] for name in EXAMPLES if name in given)
         if BACKEND == "tensorflow":

@@ -3,6 +3,8 @@
 The chapter on stacking uses it as the top layer.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -28,16 +30,16 @@ def one_hot(labels, number_classes: int, dtype="float32"):
     Raises: `ValueError` for labels of another rank or type; for others than 0 … classes - 1 as
     `checked_range` does.
     """
-    message = f"`labels` must lie in 0 … {number_classes - 1}. Received labels"
-    if not ops.is_tensor(labels):  # as a tensor JAX would take the last 32 bits
-        labels = real_array("labels", labels)
-        checked_range(labels, 0, number_classes - 1, message)
-    labels = real_tensor("labels", labels)
+    given = labels if ops.is_tensor(labels) else real_array("labels", labels)
+    labels = real_tensor("labels", given)
     if len(labels.shape) != 1 or "int" not in keras.backend.standardize_dtype(labels.dtype):
         raise ValueError(
             "`labels` must be integers of shape (batch,). "
             f"Received: {labels.dtype} of shape {tuple(labels.shape)}"
         )
+    message = f"`labels` must lie in 0 … {number_classes - 1}. Received labels"
+    if given is not labels:  # of 64 bits JAX has taken the last 32
+        checked_range(given, 0, number_classes - 1, message)
     known = checked_range(ops.cast(labels, "float32"), 0, number_classes - 1, message)
     y = ops.one_hot(ops.cast(known, "int32"), number_classes, dtype=dtype)
     return ops.where(known[:, None] >= 0, y, np.nan)  # JAX cannot raise: see `checked_range`
@@ -148,8 +150,8 @@ class LabeledRBM(RBM):
         """
         check_built(self, "sample_image")
         check_count("steps", steps)
-        labels = real_tensor("labels", labels)
-        check_examples("labels", ops.size(labels))
+        labels = labels if ops.is_tensor(labels) else real_array("labels", labels)
+        check_examples("labels", math.prod(labels.shape))
         y = one_hot(labels, self.number_classes, self.vb.dtype)
         v = self.split(independent_units(self, len(y)))[0]
         is_label = np.arange(self.number_visible_units) >= v.shape[1]

@@ -136,8 +136,6 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
         super().start(_with_means(np.asarray(x, "float32")))
 
     def check(self, x, y=None):
-        if np.isnan(x).all():
-            raise ValueError("`x` must hold a known value. Received NaN alone.")
         super().check(_with_means(x), y)
 
     def batch_loss(self, x, y, y_pred, weights, training):

@@ -82,12 +82,13 @@ def ends_named():
 
 
 def _raised_by_keras(error) -> bool:
-    """Whether that is an error of Keras itself, a `TypeError` one of calling `None`."""
+    """Whether that is an error of a backend of Keras, a `TypeError` one of calling `None`."""
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next
-    by_nothing = not isinstance(error, TypeError) or "'NoneType'" in str(error)
-    return by_nothing and trace.tb_frame.f_globals.get("__name__", "").startswith("keras.")
+    module = trace.tb_frame.f_globals.get("__name__", "")
+    by_nothing = not isinstance(error, TypeError) or "'NoneType' object is not call" in str(error)
+    return by_nothing and module.startswith("keras.src.backend")
 
 
 def in_batches(arrays, batch_size: int):

@@ -4,6 +4,7 @@ The chapter on stacking derives why a further layer can raise the likelihood, an
 here.
 """
 
+import inspect
 import itertools
 from collections.abc import Sequence
 
@@ -16,9 +17,9 @@ from rbm_tutorial.checks import check_count, check_share, check_tied, finite_num
 from rbm_tutorial.examples import images
 from rbm_tutorial.fit_arguments import checked_prediction
 from rbm_tutorial.labeled import LabeledRBM
-from rbm_tutorial.pipelines import ends_named, whole
+from rbm_tutorial.pipelines import whole
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.recovery import written_whole
+from rbm_tutorial.recovery import only_data_end, weights_kept, written_whole
 from rbm_tutorial.sampling import independent_units, run_chains
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli
@@ -72,13 +73,15 @@ class DeepBeliefNetwork(keras.Model):
             x = rbm.forward(x)
         return self.top.class_probabilities(x) if self.number_classes else self.top.forward(x)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, *args, **kwargs):
         """Predict as Keras does, from what is checked first."""
-        x = images(x)
+        given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
+        x = images(given.pop("x"))
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
-        with ends_named():
-            return checked_prediction(super().predict(whole(x), *args, **kwargs))
+        callbacks = keras.tree.flatten(given.get("callbacks") or [])
+        with weights_kept(self), only_data_end(callbacks):
+            return checked_prediction(super().predict(whole(x), **given))
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Save the network as Keras does, but the file appears whole or not at all.

@@ -25,6 +25,11 @@ ASKED = {
     "that share and weights of classes": {"validation_split": 0.3, "class_weight": BY_CLASS},
     "validation data": {"validation_split": 0.3, "validation_data": (ROWS[:5], LABELS[:5])},
     "steps": {"steps_per_epoch": 3},
+    "a step for all that is held out": {
+        "steps_per_epoch": 3,
+        "validation_data": (ROWS, LABELS),
+        "validation_steps": 1,
+    },
     "fewer steps than batches": {"steps_per_epoch": 2, "batch_size": 4},
 }
 
@@ -69,8 +74,9 @@ class ByOurs(FastFit):
 def given(model, asked):
     """Training and validation batches of two epochs: lists of arrays."""
     model.compile("sgd", run_eagerly=True, steps_per_execution=1)
+    size = None if "validation_steps" in asked else 8
     keras.utils.set_random_seed(3)
-    model.fit(ROWS, LABELS, epochs=2, verbose=0, **{"batch_size": 8, **asked})
+    model.fit(ROWS, LABELS, epochs=2, verbose=0, **{"batch_size": size, **asked})
     return [[np.asarray(part) for part in batch] for kind in (True, False)
             for batch in model.seen[kind]]  # fmt: skip
 

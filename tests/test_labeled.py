@@ -156,7 +156,7 @@ def test_refuses_labels_of_no_class(labels):
         one_hot(labels, 4)
 
 
-@pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.eye(2, dtype=int)])
+@pytest.mark.parametrize("labels", [np.array([0.0, 5.0]), np.eye(2, dtype=int), [True, False]])
 def test_refuses_labels_that_are_no_integers(labels):
     with pytest.raises(ValueError, match="must be integers"):
         one_hot(labels, 4)
@@ -167,6 +167,8 @@ def test_refuses_labels_whose_last_32_bits_are_a_class(rbm):
     for labels in (np.array([2**32, 2**32 + 1]), [2**40, 0]):
         with pytest.raises(ValueError, match="`labels` must lie in 0"):
             rbm.join(np.zeros((2, rbm.number_visible_units - rbm.number_classes)), labels)
+        with pytest.raises(ValueError, match="`labels` must lie in 0"):
+            rbm.sample_image(labels, steps=1)
 
 
 def test_refuses_one_class_and_no_pixels():

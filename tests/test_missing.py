@@ -175,11 +175,13 @@ def test_evaluation_and_other_models_refuse_nan():
         model.fit(7 * x, batch_size=22, verbose=0)
 
 
-def test_examples_of_which_nothing_is_known_are_refused(rbm):
+def test_a_batch_of_which_nothing_is_known_may_come_first(rbm):
+    x = EXAMPLES.copy()
+    x[:2] = np.nan
     model = IncompleteContrastiveDivergence(rbm)
     model.compile()
-    with pytest.raises(ValueError, match="`x` must hold a known value"):
-        model.fit(np.full((5, 4), np.nan), verbose=0)
+    model.train_on_batch(x[:2])
+    assert np.isfinite(model.fit(x, batch_size=2, verbose=0, shuffle=False).history["loss"]).all()
 
 
 def test_the_configuration_is_kept():

@@ -231,6 +231,24 @@ def test_predicts_from_batches_what_units_can_have(dbn):
         dbn.predict(data.map(lambda x: 255 * x), verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_predicting_that_fails_leaves_the_network_as_it_was(dbn):
+    before = dbn.get_weights()
+    nothing = tf.data.Dataset.from_tensors(states(4)).filter(lambda x: False)
+    with pytest.raises(ValueError, match="at least one example"):
+        dbn.predict(nothing, verbose=0)
+
+    def stop(*_):
+        raise StopIteration
+
+    ends = keras.callbacks.LambdaCallback(on_predict_batch_end=stop)
+    with pytest.raises(RuntimeError, match="must not raise StopIteration"):
+        dbn.predict(states(4), batch_size=2, verbose=0, callbacks=[ends])
+    for old, new in zip(before, dbn.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert dbn.predict(states(4), verbose=0).shape == dbn(states(4)).shape
+
+
 def test_a_file_appears_whole_or_not_at_all(dbn, tmp_path, monkeypatch):
     dbn.save(tmp_path / "dbn.keras")
     before = (tmp_path / "dbn.keras").read_bytes()
