@@ -238,7 +238,7 @@ def test_predicting_that_fails_leaves_the_network_as_it_was(dbn):
     with pytest.raises(ValueError, match="at least one example"):
         dbn.predict(nothing, verbose=0)
 
-    def stop(*_):
+    def stop(*_, **logs):
         raise StopIteration
 
     ends = keras.callbacks.LambdaCallback(on_predict_batch_end=stop)
