@@ -46,7 +46,7 @@ class DeepBeliefNetwork(keras.Model):
     classes), p(y | hᴸ⁻¹) there. Draws nothing.
 
     Raises: `ValueError` for fewer than two layers, widths that do not match, an untied top, or
-        double precision in some layers alone.
+    double precision in some layers alone.
     Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006).
     """
 
