@@ -7,7 +7,7 @@ from enumerated import statistics
 from machines import parameters_of
 from trained import EXAMPLES, Given, trainer
 
-from rbm_tutorial.contrast import batch_mean, contrast_with_model
+from rbm_tutorial.contrast import batch_mean, contrast_with_model, weighing
 
 TEN = 1 - EXAMPLES[8:18]
 
@@ -37,3 +37,16 @@ def test_a_step_goes_along_the_statistics_of_data_less_those_of_the_chains(rbm, 
 def test_the_mean_of_no_rows_is_zero():
     """A replica may get none of a short batch."""
     np.testing.assert_array_equal(batch_mean(keras.ops.zeros((0, 3))), np.zeros(3))
+
+
+def test_weights_that_are_nan_are_not_taken_for_an_empty_batch():
+    """JAX makes NaN of those that it cannot refuse: means must show it. Of no weight they are 0."""
+    rows = np.ones((3, 2), "float32")
+    for weights, mean, anything in [
+        ([1, np.nan, 1], np.nan, 1),
+        ([0, 0, 0], 0, 0),
+        ([1, 0, 3], 1, 1),
+    ]:
+        each = weighing(rows, np.array(weights, "float32"))
+        np.testing.assert_array_equal(batch_mean(rows, each), [mean, mean])
+        assert float(each.anything) == anything
