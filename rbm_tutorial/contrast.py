@@ -8,7 +8,7 @@ from typing import NamedTuple
 from keras import ops
 
 from rbm_tutorial.backend import mean_over_replicas, single
-from rbm_tutorial.checks import check_count
+from rbm_tutorial.checks import check_count, check_positive
 
 OFFSET_MEMORY = 100  # batches
 
@@ -155,9 +155,11 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
 def traced_settings(rbm):
     """What a compiled update keeps as it was, beside the tensors that it is given.
 
-    Raises: `ValueError` for `cd_steps` that have been set to what is no count.
+    Raises: `ValueError` for `cd_steps` that have been set to what is no count, and for a
+        `learning_rate` that is not positive.
     """
     check_count("cd_steps", rbm.cd_steps)
+    check_positive("learning_rate", rbm.learning_rate)
     rules = [(weight.regularizer, weight.constraint) for weight in rbm.trainable_variables]
     return rbm.cd_steps, rbm.activity_regularizer, *rules
 

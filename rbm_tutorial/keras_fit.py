@@ -33,7 +33,14 @@ from rbm_tutorial.fit_arguments import (
     untuned,
     untuned_data_set,
 )
-from rbm_tutorial.recovery import RaiseOnNaN, only_data_end, place_told, weights_kept, written_whole
+from rbm_tutorial.recovery import (
+    RaiseOnNaN,
+    check_means,
+    only_data_end,
+    place_told,
+    weights_kept,
+    written_whole,
+)
 from rbm_tutorial.saving import of_configuration
 
 if BACKEND == "jax":
@@ -46,12 +53,13 @@ class FastFit(keras.Model):
     A subclass gives
         batch_loss(x, y, y_pred, weights, training) → scalar; weights, (batch,), may be `None`
         width               number of visible units, `None` if the model does not know it yet
-        check(x, y=None)    raises `ValueError` for values from which the model cannot learn
+        check(x, y=None, learns=True)  raises `ValueError` for values from which it cannot learn,
+                            or by which it cannot be evaluated
         start(x)            makes the weights, from the first batch of data (of an array: from all)
         look(x)             makes them to be evaluated alone; if it sets `looked_at`, `fit` starts
         prepare()           what else must be done before anything is traced
         watchers            functions of x, each of which makes a callback of its own for `fit`
-        default_optimizer() for `compile` without one
+        default_rate        of the SGD that `compile` takes without an optimizer
         settings()          what a compiled update depends on beside its tensors
         labeled             whether it learns from labels
     """
@@ -62,7 +70,7 @@ class FastFit(keras.Model):
         super().__init__(**kwargs)
         self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
         self.distributed = distributed()
-        self.traced_with = self.learning = None
+        self.traced_with = self.learning = self.rate = None
         self.block_function, self.shortened = None, {}
 
     def compile(self, optimizer=None, loss=None, *, steps_per_execution=None, **kwargs):
@@ -70,14 +78,15 @@ class FastFit(keras.Model):
 
         `steps_per_execution` is their number, on TensorFlow 16, on JAX 64: callbacks of batches are
         called once in so many. Under a `tf.distribute` strategy, where Keras 3.15 cannot do it, the
-        default is 1. Without an optimizer the model chooses.
+        default is 1. Without an optimizer it is `SGD(default_rate)`, and `fit` follows that rate.
         Raises: `ValueError` for a loss and metrics, since the model has its own.
         """
         check_own({"loss": loss, **kwargs})
         if steps_per_execution is None:
             steps_per_execution = 1 if self.distributed else executions.UPDATES_AN_EXECUTION
         check_count("steps_per_execution", steps_per_execution)
-        optimizer = self.default_optimizer() if optimizer is None else optimizer
+        self.rate = self.default_rate if optimizer is None else None
+        optimizer = keras.optimizers.SGD(self.rate) if optimizer is None else optimizer
         super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
         self.forget_compiled()
         self.learning = None
@@ -121,14 +130,13 @@ class FastFit(keras.Model):
         """Evaluate as Keras does, on what is checked first; `sample_weight` weighs the means."""
         given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
         own = given.pop("kwargs", {})  # `fit` passes a private one, and what it has checked
-        given = given | own if own else self._ready(self._checked(given), learns=False)
+        given = given | own if own else self._ready(self._checked(given, False), learns=False)
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
             result = super().evaluate(**untuned(given, self.distributed))
         check_examples("x", len(keras.tree.flatten(result)))
-        if np.isnan(keras.tree.flatten(result)).any():
-            raise ValueError(self._reason_of_nan())
+        check_means(self, result)
         return result
 
     def predict(self, *args, **kwargs):
@@ -207,7 +215,7 @@ class FastFit(keras.Model):
             width = batch.shape[1]
         held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
         try:
-            held_out = self._checked(dict(zip(EXAMPLES, held_out)))
+            held_out = self._checked(dict(zip(EXAMPLES, held_out)), learns=False)
             batch, held_out["x"] = shown_batch(held_out["x"])
             check_matrix("x", batch, width)
             size = given.get("validation_batch_size") or given.get("batch_size")
@@ -219,7 +227,7 @@ class FastFit(keras.Model):
         held_out = keras.utils.pack_x_y_sample_weight(*(held_out.get(name) for name in EXAMPLES))
         return {**given, "validation_data": held_out, "validation_batch_size": size}
 
-    def _checked(self, given):
+    def _checked(self, given, learns=True):
         """The arguments of a method of Keras with x, y and weights as `examples` makes them."""
         if given.get("class_weight") is not None and not self.labeled:
             raise ValueError(
@@ -227,37 +235,27 @@ class FastFit(keras.Model):
                 f"Received: {given['class_weight']}"
             )
         x, y, weights = examples(*(given.get(name) for name in EXAMPLES), self.labeled)
-        self._check(x, y)
+        self._check(x, y, learns)
         known = {name: v for name, v in zip(EXAMPLES, (x, y, weights)) if v is not None}
         return known | {name: v for name, v in given.items() if name not in EXAMPLES}
 
     def _checked_images(self, x):
         x = images(x, self.labeled)
-        self._check(x)
+        self._check(x, learns=False)
         return x
 
-    def _check(self, x, y=None):
+    def _check(self, x, y=None, learns=True):
         """Check what `examples` gave as far as it can be without reading a data set."""
         if pipelines.is_dataset(x) or isinstance(x, np.ndarray):
             check_matrix("x", shown_batch(x)[0], self.width)
         if isinstance(x, np.ndarray):
-            self.check(np.asarray(x, "float32"), y)
-
-    def _reason_of_nan(self):
-        if any(np.isnan(weight).any() for weight in map(np.asarray, self.trainable_variables)):
-            return (
-                "The weights must be numbers: load those of before and lower the learning rate. "
-                "Received NaN, since learning diverged."
-            )
-        labels = ", `y` labels of its classes" if self.labeled else ""  # JAX cannot raise sooner
-        kinds = f"values that its units can have{labels}, and weights be at least 0"
-        return f"`x` must hold {kinds}. Received NaN for a mean."
+            self.check(np.asarray(x, "float32"), y, learns)
 
     def _ready(self, given, learns=True):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
         if not self.built or (learns and self.looked_at):
             first, given["x"] = with_first(given["x"])
-            self._check(first)  # a mistake must not fix the width
+            self._check(first, learns=learns)  # a mistake must not fix the width
             self.start(first) if learns else self.look(first)
             self.looked_at = self.looked_at and not learns
         if learns and self.compiled and not self.optimizer.built:
@@ -265,12 +263,14 @@ class FastFit(keras.Model):
         self.prepare()
         if learns:
             self._trace_anew_if_changed()
+        if learns and self.rate not in (None, self.default_rate):
+            self.rate = self.optimizer.learning_rate = self.default_rate
         return given
 
     def _on_batch(self, method, args, kwargs, learns):
         given = inspect.signature(method).bind(*args, **kwargs).arguments
         check_batch(given.get("x"))
-        given = self._checked(given)
+        given = self._checked(given, learns)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
         with weights_kept(self), executions.trained_by(self):

@@ -135,8 +135,8 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
     def start(self, x):
         super().start(_with_means(np.asarray(x, "float32")))
 
-    def check(self, x, y=None):
-        super().check(_with_means(x), y)
+    def check(self, x, y=None, learns=True):
+        super().check(_with_means(x) if learns else x, y, learns)
 
     def batch_loss(self, x, y, y_pred, weights, training):
         if training:

@@ -8,6 +8,7 @@ import numpy as np
 
 NO_BATCH = UnboundLocalError, StopIteration, TypeError  # in which Keras 3.15 ends then
 EARLY_END = re.compile(r"expected to contain (\d+) elements? but contained only (\d+)")
+UNDIVIDED = re.compile(r"axis 0 is partitioned (\d+) times, but the dimension size is (\d+)")  # JAX
 
 
 def is_dataset(data) -> bool:
@@ -63,13 +64,22 @@ def without_autotuning(data):
 
 @contextlib.contextmanager
 def ends_named():
-    """Say in a `ValueError` about `x` that a pass ended too early, or gave no batch at all."""
+    """Say in a `ValueError` about `x` that a pass ended too early or gave no batch at all.
+
+    Or that devices do not divide a batch, of which only an array tells beforehand.
+    """
     try:
         yield
     except Exception as error:
         if isinstance(error, NO_BATCH) and _raised_by_keras(error):
             message = "`x` must hold at least one example. Received no example."
             raise ValueError(message) from error
+        numbers = UNDIVIDED.search(str(error))
+        if numbers:
+            raise ValueError(
+                f"`x` must give batches of multiples of {numbers[1]}, the number of devices, the "
+                f"last one too. Received a batch of {numbers[2]}"
+            ) from error
         numbers = EARLY_END.search(str(error))
         if not numbers:
             raise

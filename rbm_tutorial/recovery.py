@@ -227,3 +227,20 @@ class RaiseOnNaN(keras.callbacks.Callback):
                 "at least 0, and the learning rate must not be too large. On JAX the weights are "
                 "those of the epoch before."
             )
+
+
+def check_means(model, means) -> None:
+    """No mean that `model` evaluated is NaN: JAX cannot raise sooner for bad values.
+
+    Raises: `ValueError` otherwise, about the weights or the examples.
+    """
+    if not np.isnan(keras.tree.flatten(means)).any():
+        return
+    if any(np.isnan(weight).any() for weight in map(np.asarray, model.trainable_variables)):
+        raise ValueError(
+            "The weights must be numbers: load those of before and lower the learning rate. "
+            "Received NaN, since learning diverged."
+        )
+    labels = ", `y` labels of its classes" if model.labeled else ""
+    kinds = f"values that its units can have{labels}, and weights be at least 0"
+    raise ValueError(f"`x` must hold {kinds}. Received NaN for a mean.")

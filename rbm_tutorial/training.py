@@ -73,14 +73,14 @@ class ContrastiveDivergence(FastFit):
         chains: states of the persistent chains, (chains, visible).
         offsets: of the centered gradient, (visible,) and (hidden,), and the number of batches.
 
-    `compile` without an optimizer takes `SGD(rbm.learning_rate)`. `fit` and `evaluate` take x, an
-    array or a `tf.data.Dataset` of (batch, visible) in [0, 1] without targets, and report
-    per-example means in nats: `reconstruction_cost` and `free_energy` of the data, and `loss`. In
-    training the loss is the difference above plus any penalties of the layer
-    (`activity_regularizer`); in evaluation it is the mean free energy, so that validation draws no
-    random numbers and never changes a run. With `sample_weight` all means are weighted; of batches
-    of different weight the loss of an epoch is the mean by size, as in Keras. `predict` gives
-    p(h=1 | v).
+    `compile` without an optimizer takes `SGD(rbm.learning_rate)`, and the next `fit` the rate that
+    is set there later. `fit` and `evaluate` take x, an array or a `tf.data.Dataset` of (batch,
+    visible) in [0, 1] without targets, and report per-example means in nats: `reconstruction_cost`
+    and `free_energy` of the data, and `loss`. In training the loss is the difference above plus any
+    penalties of the layer (`activity_regularizer`); in evaluation it is the mean free energy, so
+    that validation draws no random numbers and never changes a run. With `sample_weight` all means
+    are weighted; of batches of different weight the loss of an epoch is the mean by size, as in
+    Keras. `predict` gives p(h=1 | v).
 
     With `likelihood_chains` they report `log_likelihood`, mean log p(x) under the *averaged*
     weights (see `LiveLikelihood`), and `log_likelihood_error`, the standard error of its log Z: in
@@ -174,13 +174,14 @@ class ContrastiveDivergence(FastFit):
     def call(self, v, training=False):
         return self.rbm(v, training=training)
 
-    def default_optimizer(self):
-        return keras.optimizers.SGD(self.rbm.learning_rate)
+    @property
+    def default_rate(self):
+        return self.rbm.learning_rate
 
     def settings(self):
         return traced_settings(self.rbm)
 
-    def check(self, x, y=None):
+    def check(self, x, y=None, learns=True):
         self.rbm.visible_units.checked(x)
         if self.live is not None:
             self.rbm.visible_units.check_states("x", x)

@@ -106,13 +106,14 @@ class WakeSleep(FastFit):
     def call(self, x):
         return self.dbn(x)
 
-    def default_optimizer(self):
-        return keras.optimizers.SGD(self.dbn.top.learning_rate)
+    @property
+    def default_rate(self):
+        return self.dbn.top.learning_rate
 
     def settings(self):
         return tuple(traced_settings(rbm) for rbm in (*self.dbn.lower, self.dbn.top))
 
-    def check(self, x, y=None):
+    def check(self, x, y=None, learns=True):
         self.dbn.lower[0].visible_units.checked(x)
         if self.labeled and y is not None:
             one_hot(y, self.dbn.number_classes)

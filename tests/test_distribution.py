@@ -156,6 +156,24 @@ try:
     model.fit(x, batch_size=8, validation_data=x[:7], verbose=0)
 except ValueError as error:
     print(error)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return x[:7]
+
+
+before = model.rbm.get_weights()
+for method in (model.fit, model.evaluate, model.predict):
+    try:
+        method(Batches(), verbose=0)
+    except ValueError as error:
+        print(error)
+for old, new in zip(before, model.rbm.get_weights()):
+    np.testing.assert_array_equal(old, new)
 """
 
 
@@ -167,7 +185,9 @@ def test_on_jax_batches_that_devices_do_not_divide_are_refused_with_the_sizes_th
     assert result.returncode == 0, result.stderr[-3000:]
     difference, *errors = result.stdout.splitlines()
     assert abs(float(difference)) < 1e-4
-    assert len(errors) == 13
+    assert len(errors) == 16
     says = "must be multiples of 2, the number of devices. Received: batch_size=7 and 24 examples"
     assert says in errors[0]
-    assert all("must be multiples of 2" in error for error in errors)
+    assert all("must be multiples of 2" in error for error in errors[:13])
+    assert all("multiples of 2, the number of devices" in error for error in errors[13:])
+    assert all("Received a batch of 7" in error for error in errors[13:])

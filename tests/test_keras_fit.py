@@ -24,10 +24,9 @@ class MeanOfData(FastFit):
     def call(self, x):
         return x - self.mean
 
-    def default_optimizer(self):
-        return keras.optimizers.SGD(0.5)
+    default_rate = 0.5
 
-    def check(self, x, y=None):
+    def check(self, x, y=None, learns=True):
         if np.min(x) < 0:
             raise ValueError("`x` must not be negative")
 

@@ -175,6 +175,16 @@ def test_evaluation_and_other_models_refuse_nan():
         model.fit(7 * x, batch_size=22, verbose=0)
 
 
+@pytest.mark.parametrize("how", [{"validation_data": EXAMPLES + np.nan}, {"validation_split": 0.5}])
+def test_missing_values_for_validation_are_refused_before_anything_is_learned(how):
+    model = incomplete(machine())
+    before = model.rbm.get_weights()
+    with pytest.raises(ValueError, match=r"Of `validation_data`: .*must lie in"):
+        model.fit(np.where(EXAMPLES, EXAMPLES, np.nan), verbose=0, **how)
+    for old, new in zip(before, model.rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_a_batch_of_which_nothing_is_known_may_come_first(rbm):
     x = EXAMPLES.copy()
     x[:2] = np.nan

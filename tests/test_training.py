@@ -99,6 +99,30 @@ def test_without_an_optimizer_it_is_gradient_descent_at_the_rate_of_the_layer(ba
     assert_equal_weights(by_default, by_hand)
 
 
+def test_a_rate_that_the_layer_is_given_later_counts_in_the_next_fit(batch):
+    changed, constant = machine(learning_rate=0.3), machine(learning_rate=0.03)
+    model, other = ContrastiveDivergence(changed), ContrastiveDivergence(constant)
+    model.compile()
+    other.compile()
+    changed.learning_rate = 0.03
+    for each in (model, other):
+        each.fit(batch, verbose=0, shuffle=False)
+    assert_equal_weights(changed, constant)
+    model.optimizer.learning_rate = 0.01  # by a callback, say: the layer's is unchanged
+    model.fit(batch, verbose=0)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    changed.learning_rate = -1
+    with pytest.raises(ValueError, match="`learning_rate` must"):
+        model.fit(batch, verbose=0)
+
+
+def test_with_an_optimizer_of_its_own_the_rate_of_the_layer_does_not_count(batch):
+    model = trainer(machine(), keras.optimizers.SGD(0.25))
+    model.rbm.learning_rate = 0.5
+    model.fit(batch, verbose=0)
+    assert float(model.optimizer.learning_rate) == 0.25
+
+
 def test_linear_decay_ends_at_zero_and_stays_there():
     schedule = linear_decay(0.2, 100)
     rates = [float(schedule(update)) for update in (0, 25, 50, 100, 500)]
