@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 
 from rbm_tutorial.plots import COLORS, GRAY
 
-DRAWN = ["fit", "fit on JAX", "PyTorch", "scikit-learn", "rbms", "source"]  # in the order of COLORS
+STYLES = dict(  # color and marker of each contender, the same in every figure
+    zip(["fit", "fit on JAX", "PyTorch", "scikit-learn", "rbms", "source"], zip(COLORS, "os^vDx"))
+)
 GROUPS = {"products": COLORS[0], "sampling": COLORS[1], "update": COLORS[2],
           "monitoring": COLORS[3], "Keras": COLORS[4]}  # fmt: skip
 
@@ -40,9 +42,14 @@ def ours_and_limit(result: dict) -> tuple[str, str]:
     return ("fit on JAX", "products, JAX") if jax_only else ("fit", "products, TensorFlow")
 
 
+def ratios(numerator: dict, denominator: dict) -> list[float]:
+    """The ratio of two times within each round, when the computer was as busy for both."""
+    return [a / b for a, b in zip(numerator["values"], denominator["values"])]
+
+
 def ratio(numerator: dict, denominator: dict) -> float:
-    """Median over rounds of the ratio within a round, when the machine was the same for both."""
-    return statistics.median(a / b for a, b in zip(numerator["values"], denominator["values"]))
+    """Median over rounds of the ratio within a round."""
+    return statistics.median(ratios(numerator, denominator))
 
 
 def training_figure(
@@ -52,11 +59,10 @@ def training_figure(
     ax = ax or plt.subplots(layout="constrained")[1]
     times = times_of(result, hidden, algorithm)
     limit = ours_and_limit(result)[1]
-    colors = {**dict(zip(DRAWN, COLORS)), limit: GRAY}
-    for name, color in colors.items():
+    for name, (color, marker) in {**STYLES, limit: (GRAY, "")}.items():
         points = sorted((batch, ms) for (n, batch), ms in times.items() if n == name)
         if points:
-            style = {"linestyle": "--"} if name == limit else {"marker": "o", "markersize": 4}
+            style = {"linestyle": "--"} if name == limit else {"marker": marker, "markersize": 4}
             ax.plot([b for b, _ in points], [ms["median"] for _, ms in points],
                     color=color, label=name, **style)  # fmt: skip
             low, high = zip(*(ms["quartiles"] for _, ms in points))
@@ -85,7 +91,7 @@ def step_figure(result: dict, ax: Axes | None = None) -> Axes:
     ax.axvline(end, color=GRAY, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(parts) + 1), [*parts, "fit, measured"])
     ax.invert_yaxis()
-    ax.set_xlabel("ms")
+    ax.set_xlabel("time (ms)")
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in GROUPS.values()]
     ax.legend(handles, GROUPS, loc="lower left", bbox_to_anchor=(0.02, 0.15))
     return ax
