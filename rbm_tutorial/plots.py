@@ -59,7 +59,7 @@ def image_grid(
     vmin: float | None = 0,
     vmax: float | None = 1,
 ) -> Axes:
-    """Images (count, pixels) side by side, row by row, on one color scale.
+    """Images (count, pixels) side by side, row by row, on one color scale, in thin gray frames.
 
     Args:
         image_shape: (height, width); square if `None`.
@@ -72,6 +72,11 @@ def image_grid(
     tiles = _tile(images, columns, image_shape)
     ax = _axes(ax, width=5.4, height=5.4 * tiles.shape[0] / tiles.shape[1])
     ax.imshow(tiles, cmap=cmap, vmin=vmin, vmax=vmax)
+    height, width = tiles.shape[0] // -(-len(images) // columns), tiles.shape[1] // columns
+    style = {"fill": False, "ec": GRAY, "lw": 0.5, "clip_on": False}
+    for i in range(len(images)):
+        corner = i % columns * width - 0.5, i // columns * height - 0.5
+        ax.add_patch(plt.Rectangle(corner, width - 1, height - 1, **style))
     ax.set_axis_off()
     return ax
 
@@ -102,10 +107,7 @@ def filters(
 
 
 def reconstructions(
-    originals,
-    reconstructed,
-    image_shape: tuple[int, int] | None = None,
-    ax: Axes | None = None,
+    originals, reconstructed, image_shape: tuple[int, int] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Two rows: originals (count, pixels) above their reconstructions.
 
@@ -191,8 +193,7 @@ def training_curves(
     for key, label, style in [(metric, "training", "-"), (f"val_{metric}", "validation", "--")]:
         if key in curves:
             ax.plot(first + np.arange(1, len(curves[key]) + 1), curves[key], style, label=label)
-    ax.set_xlabel("epochs")
-    ax.set_ylabel(f"{metric.replace('_', ' ')} (nats)")
+    ax.set(xlabel="epochs", ylabel=f"{metric.replace('_', ' ')} (nats)")
     if f"val_{metric}" in history:
         ax.legend()
     return ax
@@ -217,8 +218,7 @@ def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
     image = ax.imshow(energies, cmap="cividis", aspect="auto")
     ax.set_xticks(range(len(h)), [_bits(state) for state in h], rotation=90)
     ax.set_yticks(range(len(v)), [_bits(state) for state in v])
-    ax.set_xlabel("hidden state h")
-    ax.set_ylabel("visible state v")
+    ax.set(xlabel="hidden state h", ylabel="visible state v")
     ax.figure.colorbar(image, ax=ax).set_label("energy (nats)")
     return ax
 
@@ -233,8 +233,7 @@ def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axe
         raise ValueError(f"`name` must be a parameter: w_rec, hb or vb. Received: {name!r}")
     ax = _axes(ax)
     ax.hist(finite_array(name, getattr(rbm, name)).ravel(), bins=60)
-    ax.set_xlabel(name)
-    ax.set_ylabel("count")
+    ax.set(xlabel=name, ylabel="count")
     return ax
 
 
@@ -254,8 +253,7 @@ def hidden_activations(rbm, x, ax: Axes | None = None) -> Axes:
     values = np.unique(np.concatenate([np.ravel(site) for site in sites]))
     ax = _axes(ax)
     image = ax.imshow(p, cmap="gray", aspect="auto", vmin=values[0], vmax=values[-1])
-    ax.set_xlabel("hidden unit")
-    ax.set_ylabel("example")
+    ax.set(xlabel="hidden unit", ylabel="example")
     ax.figure.colorbar(image, ax=ax).set_label("p(h = 1 | v)" if {*values} == {0, 1} else "⟨h | v⟩")
     return ax
 

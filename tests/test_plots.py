@@ -27,6 +27,8 @@ def test_image_grid_puts_each_image_in_its_place():
         np.testing.assert_array_equal(tile(picture, *divmod(i, 3), 2, 3), image.reshape(2, 3))
     assert np.all(np.isnan(tile(picture, 1, 2, 2, 3)))
     assert ax.images[0].get_clim() == (0, 1)
+    frames = [(*frame.get_xy(), frame.get_width(), frame.get_height()) for frame in ax.patches]
+    assert frames == [(4 * (i % 3) - 0.5, 3 * (i // 3) - 0.5, 3, 2) for i in range(5)]
 
 
 @pytest.mark.parametrize("shape", [None, (2, 3)])
