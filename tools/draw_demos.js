@@ -50,9 +50,9 @@ write("copying_machine", 360, 380, demos.copyingMachine.drawing(10, 1));
 
 const { chapterMachine, probabilities, drawStates, drawTerms } = demos.tinyMachine;
 const terms = drawTerms(chapterMachine(), [1, 1, 0, 0], [1, 0, 0]);
-write("tiny_machine", 360, 424,
+write("tiny_machine", 360, 438,
   drawStates(probabilities(chapterMachine(), 1), 8 * 0b1100 + 0b100) +
-  `<g transform="translate(0 284)">${terms}</g>`);
+  `<g transform="translate(0 298)">${terms}</g>`);
 
 const walk = demos.gibbsWalk.newWalk(0.5, 1, 1);
 demos.gibbsWalk.walkOn(walk, 1000);

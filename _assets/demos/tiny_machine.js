@@ -65,18 +65,19 @@
     const darkest = Math.max(...p.flat());
     const scale = 82 / Math.max(...images);
     const cells = p.flatMap((row, r) => row.map((x, c) =>
-      rect(36 + 24 * c, 24 + 15 * r, 24, 15, "paper") +
-      rect(36 + 24 * c, 24 + 15 * r, 24, 15, "fill-a",
+      rect(36 + 24 * c, 38 + 15 * r, 24, 15, "paper") +
+      rect(36 + 24 * c, 38 + 15 * r, 24, 15, "fill-a",
         `fill-opacity="${(x / darkest).toFixed(3)}" data-state="${8 * r + c}"`)));
     const rows = images.map((x, r) =>
-      text(0, 35 + 15 * r, bits(VISIBLE[r]), "mono") +
-      rect(236, 26 + 15 * r, scale * x, 11, r === most(images) ? "fill-b" : "fill-a") +
-      (x < 0.03 ? "" : text(240 + scale * x, 35 + 15 * r, shown(x, 3))));
+      text(0, 49 + 15 * r, bits(VISIBLE[r]), "mono") +
+      rect(236, 40 + 15 * r, scale * x, 11, r === most(images) ? "fill-b" : "fill-a") +
+      (x < 0.03 ? "" : text(240 + scale * x, 49 + 15 * r, shown(x, 3))));
     const [r, c] = [Math.floor(chosen / 8), chosen % 8];
-    return text(0, 18, "v", "strong") + text(236, 18, "p(v)", "strong") +
-      HIDDEN.map((h, n) => text(48 + 24 * n, 18, bits(h), "mono small", "middle")).join("") +
-      cells.join("") + rect(36, 24, 192, 240, "frame") +
-      rect(36 + 24 * c, 24 + 15 * r, 24, 15, "line-b") + rows.join("");
+    return text(0, 32, "v", "strong") + text(236, 32, "p(v)", "strong") +
+      text(132, 15, "h", "strong", "middle") +
+      HIDDEN.map((h, n) => text(48 + 24 * n, 32, bits(h), "mono small", "middle")).join("") +
+      cells.join("") + rect(36, 38, 192, 240, "frame") +
+      rect(36 + 24 * c, 38 + 15 * r, 24, 15, "line-b") + rows.join("");
   }
 
   demos.tinyMachine = {
@@ -96,7 +97,7 @@
       { min: 0.1, max: 4, step: 0.1, value: 1, show: (x) => x.toFixed(1) },
       (x) => { temperature = x; show(); });
     const status = parts.status();
-    const [termsPicture, statesPicture] = [parts.picture(360, 200), parts.picture(360, 268)];
+    const [termsPicture, statesPicture] = [parts.picture(360, 200), parts.picture(360, 282)];
     statesPicture.onclick = ({ target }) => {
       if (!("state" in target.dataset)) return;
       const state = Number(target.dataset.state);

@@ -62,9 +62,9 @@
       (ends[n] < 0.004 ? "" : arrow(across(n) + 6, down(x) - 3, 44 * ends[n] + 5, "line-b")));
     const names = [...DATA, PLANTED].map((v) =>
       text(across(indexOf(v) + 0.5), 202, v.join(""), "mono small", "middle"));
-    return text(0, 12, title) + line([...skyline, ...ground], "skyline") + ticks.join("") +
-      hands.join("") + names.join("") + text(0, 222, "F of 64 images:") +
-      text(92, 222, "↓ down at the data", "say-a") +
+    return text(0, 12, title) + text(0, 42, "F (nats)") + line([...skyline, ...ground], "skyline") + ticks.join("") +
+      hands.join("") + names.join("") + text(0, 222, "64 images:") +
+      text(70, 222, "↓ down at the data", "say-a") +
       text(205, 222, "↑ up where chains end", "say-b");
   }
 
