@@ -266,10 +266,10 @@ def test_dreaming_machine(hand):
     )  # the one shows an example, the other is empty
     assert hand.demo.locator("select").input_value() == "3"
     stroke(hand, drawing)
-    hand.demo.get_by_text("Reconstruction: F").wait_for()
+    hand.demo.get_by_text("This drawing: F").wait_for()
     assert hand.demo.locator("select").input_value() == "a blank page"
     hand.button("Reconstruct")
-    (f,) = hand.says(rf"Reconstruction: F = {NUMBER} nats")
+    (f,) = hand.says(rf"This drawing: F = {NUMBER} nats")
     v = np.array([drawing.evaluate(INK)], "float32") / 255
     assert 20 < v.sum() < 80  # the stroke alone
     rbm = load_pretrained_rbm()

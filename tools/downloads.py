@@ -209,7 +209,9 @@ def write_downloads(app, problem) -> None:
         book.write(wheel, f"rbm-book/{wheel.name}")
         book.write(source / "LICENSE", "rbm-book/LICENSE")
         for path in sorted((out / "_sources" / "chapters").glob("*.ipynb")):
-            book.write(path, f"rbm-book/chapters/{path.name}")
+            text = path.read_text(encoding="utf-8")  # the wheel lies one folder above
+            text = text.replace(f'"./{wheel.name}', f'"../{wheel.name}')
+            book.writestr(f"rbm-book/chapters/{path.name}", text)
         notation = (source / "chapters" / "appendix_notation.md").read_text(encoding="utf-8")
         notation = plain(notation, "chapters/appendix_notation", labels)
         book.writestr("rbm-book/chapters/appendix_notation.md", notation)

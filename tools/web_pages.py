@@ -123,8 +123,19 @@ def improve_page(app, pagename, templatename, context, doctree) -> None:
             '<span class="caption-number">Exercise',
         )
         body = re.sub(r"<img [^>]*>", lambda tag: improve_picture(app, tag[0]), body)
+        if pagename == app.config.root_doc and app.config.html_baseurl:
+            body = offer_files(body)
         context["body"] = body
     context["metatags"] = context.get("metatags", "") + head(app, pagename, context, doctree)
+
+
+def offer_files(body: str) -> str:
+    """Lead from the commands that write the book into one file to the files, once published."""
+    for kind in ["pdf", "epub"]:
+        command = f'<span class="pre">make</span> <span class="pre">{kind}</span>'
+        link = f' (<a href="downloads/restricted-boltzmann-machines.{kind}">{kind.upper()}</a>)'
+        body = re.sub(rf"(<code[^>]*>{command}</code>)", rf"\1{link}", body)
+    return body
 
 
 def head(app, pagename, context, doctree) -> str:
@@ -161,6 +172,7 @@ MENDS = [
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     (r'role="doc-biblioentry"', 'role="listitem"'),  # deprecated, and no item of its list
     (r'\s*<meta name="viewport" content="width=device-width, initial-scale=1" ?/>', ""),
+    (r'(href="https://colab\.[^"]*/_sources/index)\.md"', r'\1.ipynb"'),  # Colab opens notebooks
 ]
 # No browser lets a page from the disk fetch another one, and excerpts are not to begin in code.
 MENDS_OF_SEARCH = [

@@ -63,7 +63,7 @@
     drawRow(330, "eight draws of the machine", draws(c, seed));
   demos.copyingMachine = { images, machine, reconstructionCost, logLikelihood, draws, drawing };
 
-  parts.mount("copying-machine", (root) => {
+  parts.mount("copying-machine", "The copying machine", (root) => {
     let [c, seed] = [0, 1];
     const picture = parts.picture(360, 380);
     const status = parts.status();

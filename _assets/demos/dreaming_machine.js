@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const { draw, forward, reverse, hiddenInputs } = rbm;
-  const { element, text, line, rect, circle, shown } = parts;
+  const { element, text, line, rect, circle, shown, counted } = parts;
   const [SIDE, PIXELS] = [28, 784];
   const HALF = PIXELS / 2;
   const BLANK = "a blank page";
@@ -196,9 +196,9 @@
     return part;
   }
 
-  parts.mount("dreaming-machine", (root) => {
+  parts.mount("dreaming-machine", "The dreaming machine", (root) => {
     const uniform = Math.random;
-    let [packed, state, history, steps, keep, lastStep] = [null, null, [], 0, false, 0];
+    let [packed, state, history, steps, keep, due] = [null, null, [], 0, false, 0];
     const drawn = pad(bits(EXAMPLE), (first) => {
       if (first) start.value = BLANK;
       wakeAnd(begin);
@@ -228,7 +228,7 @@
       state.p = reconstruct(packed.machine, state.v);
       drawn.show();
       show();
-      report("Reconstruction");
+      report("This drawing");
     }
     function move() {
       state = step(packed.machine, state.v, uniform, keep ? drawn.pixels : null);
@@ -254,15 +254,19 @@
       status.say(
         `${what}: F = ${shown(f, 0)} nats. Test digits have ${shown(mean, 0)} ± ${spread}.`);
     }
-    const afterSteps = () => report(`After ${steps} ${steps === 1 ? "step" : "steps"}`);
+    const afterSteps = () => report(`After ${counted(steps, "step")}`);
     const ready = (act) => () => wakeAnd(() => { if (!state) begin(); act(); });
-    const runButton = parts.button("", ready(() => {
-      player.toggle();
-      if (player.running()) status.say("It dreams. Pause to read off F."); else afterSteps();
-    }));
+    const runButton = parts.button("", () => {
+      const asleep = !packed; // then a second press, out of impatience, is no pause
+      ready(() => {
+        if (!asleep || !player.running()) player.toggle();
+        if (player.running()) status.say("It dreams. Pause to read off F."); else afterSteps();
+      })();
+    });
     const player = parts.player(() => {
-      if (performance.now() - lastStep < 30) return true;
-      lastStep = performance.now();
+      const now = performance.now();
+      if (now < due) return true;
+      due = Math.max(due, now - 100) + 1000 / 30; // a late frame is made up for by the next ones
       move();
       if (steps % 3 === 0) showAnswers(); // a phone has no time for all of it in each step
       return true;
@@ -273,13 +277,14 @@
       ...[BLANK, ..."0123456789", "noise"].map((name) =>
         element("option", { value: name }, /\d/.test(name) ? `a test digit, ${name}` : name)));
     start.value = "3";
-    start.onchange = () => wakeAnd(() => {
-      drawn.pixels = {
-        [BLANK]: () => new Array(PIXELS).fill(0),
-        noise: () => draw(new Array(PIXELS).fill(0.5), uniform),
-      }[start.value]?.() ?? [...packed.digits[Number(start.value)]];
-      begin();
-    });
+    start.onchange = () => {
+      if (start.value === BLANK) drawn.pixels = new Array(PIXELS).fill(0);
+      if (start.value === "noise") drawn.pixels = draw(new Array(PIXELS).fill(0.5), uniform);
+      wakeAnd(() => {
+        if (/\d/.test(start.value)) drawn.pixels = [...packed.digits[Number(start.value)]];
+        begin();
+      });
+    };
     root.append(
       element("div", { className: "demo-canvases" }, drawn.figure, dream.figure),
       parts.row(runButton,

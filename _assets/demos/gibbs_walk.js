@@ -116,7 +116,7 @@
     machineAt, relaxationTime, newWalk, step, walkOn, shares, distance, drawCoins, drawVisits,
   };
 
-  parts.mount("gibbs-walk", (root) => {
+  parts.mount("gibbs-walk", "A Gibbs walk", (root) => {
     let [temperature, chains, seed, uncovered, walk] = [1, 1, 1, false, null];
     const [coinPicture, visitPicture] = [parts.picture(360, 120), parts.picture(360, 268)];
     const status = parts.status();

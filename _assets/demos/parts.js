@@ -9,6 +9,7 @@ globalThis.parts = (() => {
   function element(tag, properties = {}, ...children) {
     const node = Object.assign(document.createElement(tag), properties);
     node.append(...children);
+    if ("autocomplete" in node) node.autocomplete = "off"; // else "back" restores it without its state
     return node;
   }
 
@@ -100,6 +101,8 @@ globalThis.parts = (() => {
   /** A number as it is printed. */
   const shown = (x, digits = 2) => x.toFixed(digits).replace("-", "−");
 
+  const counted = (n, what = "update") => `${n} ${what}${n === 1 ? "" : "s"}`;
+
   /** Pictures of gray pixels, 0 to 1, side by side, with a frame around each. */
   function pixels(x, y, size, columns, values) {
     const cell = size / columns;
@@ -129,13 +132,14 @@ globalThis.parts = (() => {
     return { toggle, stop, running: () => cancel !== null };
   }
 
-  /** Builds a demonstration inside its container; its static picture stays for print. */
-  function mount(name, build) {
+  /** Builds a demonstration below its title; its static picture stays for print. */
+  function mount(name, title, build) {
     const root = globalThis.document?.getElementById(`demo-${name}`);
     if (!root) return;
     const live = element("div", { className: "demo-live" });
     live.setAttribute("role", "group");
-    live.setAttribute("aria-label", "Demonstration");
+    live.setAttribute("aria-label", title);
+    live.append(element("p", { className: "demo-title" }, title));
     root.append(live);
     build(live);
     root.classList.add("demo-runs");
@@ -143,6 +147,6 @@ globalThis.parts = (() => {
 
   return {
     element, row, button, slider, checkbox, choice, toggle, status, picture, text, rect, line,
-    circle, shown, pixels, player, mount,
+    circle, shown, counted, pixels, player, mount,
   };
 })();

@@ -84,7 +84,7 @@
     chapterMachine, energies, probabilities, terms, VISIBLE, HIDDEN, drawTerms, drawStates,
   };
 
-  parts.mount("tiny-machine", (root) => {
+  parts.mount("tiny-machine", "A machine of 128 states", (root) => {
     let [machine, temperature, v, h] = [chapterMachine(), 1, [1, 1, 0, 0], [1, 0, 0]];
     let chosen = parameters[8];
     const units = (layer) => layer().map((_, n) =>

@@ -49,7 +49,7 @@
 
   function drawing(machine, steps, updates) {
     const [, rule] = RULES.find(([ends]) => ends === steps);
-    const title = `${rule}, ${updates} updates: 101101 has ${percent(planted(machine))}`;
+    const title = `${rule}, ${parts.counted(updates)}: 101101 has ${percent(planted(machine))}`;
     const f = IMAGES.map((v) => rbm.freeEnergy(machine, v));
     const ends = negativePhase(machine, steps);
     const ground = [[across(64), 188], [across(0), 188], [across(0), down(f[0])]];
@@ -70,7 +70,7 @@
 
   demos.twoHands = { plantedMachine, expectedUpdates, planted, likelihood, drawing };
 
-  parts.mount("two-hands", (root) => {
+  parts.mount("two-hands", "Two hands on a landscape", (root) => {
     let [steps, machine, updates] = [1, plantedMachine(), 0];
     const picture = parts.picture(360, 228);
     const status = parts.status();
@@ -93,7 +93,7 @@
         "Free energy of the 64 images, with arrows where it is pushed down and up");
       const row = [String(updates), p.toFixed(3), shown(l)];
       cells.get(steps).forEach((cell, n) => { cell.textContent = row[n]; });
-      status.say(`${name}, ${updates} updates: the planted valley has ${percent(p)} of the ` +
+      status.say(`${name}, ${parts.counted(updates)}: the planted valley has ${percent(p)} of the ` +
         `probability, and the mean log-likelihood is ${shown(l)} nats.`);
     }
     const update = (count) => () => {

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const { sum, states, generator, normal, draw, gibbsStep, statistics, stepped } = rbm;
-  const { text, rect, line, circle, shown } = parts;
+  const { text, rect, line, circle, shown, counted } = parts;
   const [SIDE, HIDDEN, RATE, LAST] = [4, 8, 0.3, 5000];
   const BEST = -(28 / 32) * Math.log(32) - (4 / 32) * Math.log(16); // two patterns count double
   const UNIFORM = -(SIDE ** 2) * Math.log(2);
@@ -80,9 +80,9 @@
   }
 
   function drawLikelihood(run) {
-    const down = (l) => 20 + (110 * (-3 - Math.max(l, -14))) / 11;
+    const down = (l) => 20 + (110 * (-3 - Math.max(l, -16))) / 13;
     const top = best(run);
-    return frame(20, 110, "exact log-likelihood (nats)", [-6, -9, -12], down) +
+    return frame(20, 110, "exact log-likelihood (nats)", [-6, -9, -12, -15], down) +
       line([[34, down(BEST)], [350, down(BEST)]], "dots") +
       text(350, down(BEST) + 12, "the best possible, −3.38", "", "end") +
       line(run.history.map((at) => [acrossAt(at.updates), down(at.likelihood)]), "line-a") +
@@ -98,7 +98,7 @@
     const bars = p.map((x, n) => rect(36 + 10.4 * n, down(x), 8, 100 - down(x), "fill-a"));
     const title = "probability of each pattern, the most probable first";
     return frame(20, 80, title, [0, top / 2, top], down) +
-      bars.join("") + line([[34, down(1 / 32)], [350, down(1 / 32)]], "line-b") +
+      line([[34, down(1 / 32)], [350, down(1 / 32)]], "line-b") + bars.join("") +
       text(350, down(1 / 32) - 5, "1/32, the share in the data", "", "end");
   }
 
@@ -108,7 +108,7 @@
     `<g transform="translate(0 308)">${drawPatterns(run)}</g>`;
   demos.whichCurve = { images, patterns, newRun, train, best, patternProbabilities, drawing };
 
-  parts.mount("which-curve", (root) => {
+  parts.mount("which-curve", "Which curve would you trust?", (root) => {
     let [seed, rules, uncovered, run] = [1, { persistent: false, decay: 0 }, false, null];
     const cost = parts.picture(360, 130);
     const likelihood = parts.picture(360, 150);
@@ -134,12 +134,12 @@
       uncovered = false;
       run = newRun(seed, rules);
       show();
-      status.say("Nothing is learned yet. Train, and uncover when the cost is low enough for you.");
+      status.say("Nothing is learned yet.");
     }
     function show() {
       const now = run.history[run.history.length - 1];
       cost.show(drawCost(run),
-        `Reconstruction cost after ${run.updates} updates: ${shown(now.cost)} nats`);
+        `Reconstruction cost after ${counted(run.updates)}: ${shown(now.cost)} nats`);
       for (const panel of [likelihood, shares]) panel.hidden = !uncovered;
       if (!uncovered) return;
       likelihood.show(drawLikelihood(run), `Log-likelihood: ${shown(now.likelihood)} nats`);
@@ -148,18 +148,20 @@
     function verdict() {
       const [now, top] = [run.history[run.history.length - 1], best(run)];
       const p = patternProbabilities(run);
-      return `After ${run.updates} updates the reconstruction cost is ${shown(now.cost)} and ` +
+      return `After ${counted(run.updates)} the reconstruction cost is ${shown(now.cost)} and ` +
         `the log-likelihood ${shown(now.likelihood)} nats. It was best at update ` +
         `${top.updates}: ${shown(top.likelihood)}, at a cost of ${shown(top.cost)}. ` +
         `The 30 patterns have ${(100 * sum(p)).toFixed(0)} % of the probability now, the three ` +
         `most probable ones ${(100 * (p[0] + p[1] + p[2])).toFixed(0)} %.`;
     }
     root.append(
+      parts.element("p", {}, "A machine learns images of 16 pixels, bars and stripes. " +
+        "Train it, and uncover what it has learned when the cost is low enough for you."),
+      parts.row(trainButton, uncover, parts.button("New start", () => { seed += 1; start(); })),
+      status, cost, likelihood, shares,
       parts.row(
         parts.checkbox("weight decay 0.001", (on) => { rules.decay = on ? 0.001 : 0; start(); }),
-        parts.checkbox("chains that persist (PCD)", (on) => { rules.persistent = on; start(); })),
-      parts.row(trainButton, uncover, parts.button("New start", () => { seed += 1; start(); })),
-      status, cost, likelihood, shares);
+        parts.checkbox("chains that persist (PCD)", (on) => { rules.persistent = on; start(); })));
     start();
   });
 })();
