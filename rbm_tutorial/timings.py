@@ -79,15 +79,17 @@ def training_figure(
 
 
 def step_figure(result: dict, ax: Axes | None = None) -> Axes:
-    """The parts of a step, end to end, above the step that `fit` takes."""
+    """The parts of a step, end to end, above the step that `fit` takes, with its quartiles."""
     ax = ax or plt.subplots(figsize=(7.2, 4.4), layout="constrained")[1]
     parts = result["parts"]["ms"]
     end = 0.0
     for row, part in enumerate(parts.values()):
         ax.barh(row, part["median"], left=end, color=GROUPS[part["group"]])
         end += part["median"]
-    fit = result["parts"]["fit_ms"]["median"]
-    ax.barh(len(parts), fit, color=GRAY)
+    fit = result["parts"]["fit_ms"]
+    low, high = fit["quartiles"]
+    spread = [[fit["median"] - low], [high - fit["median"]]]
+    ax.barh(len(parts), fit["median"], color=GRAY, xerr=spread, ecolor=GRAY)
     ax.axvline(end, color=GRAY, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(parts) + 1), [*parts, "fit, measured"])
     ax.invert_yaxis()

@@ -4,6 +4,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.container import BarContainer
 
 from rbm_tutorial.results import stored_result
 from rbm_tutorial.timings import ours_and_limit, ratio, step_figure, times_of, training_figure
@@ -65,7 +66,8 @@ def test_draws_a_line_for_each_contender_through_its_medians():
 def test_parts_of_a_step_lie_end_to_end_above_the_whole():
     result = stored_result("bench_Intel_Xeon_2_threads")
     ax = step_figure(result)
-    *parts, whole = [bar.patches[0] for bar in ax.containers]
+    bars = [bar for bar in ax.containers if isinstance(bar, BarContainer)]
+    *parts, whole = [bar.patches[0] for bar in bars]
     for part, after in itertools.pairwise(parts):
         assert after.get_x() == pytest.approx(part.get_x() + part.get_width())
     assert whole.get_width() == result["parts"]["fit_ms"]["median"]
