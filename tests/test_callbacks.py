@@ -3,12 +3,20 @@
 import keras
 import numpy as np
 import pytest
-from enumerated import enumerate_machine, states
+from enumerated import enumerate_machine, exact_of, states
 from machines import machine, parameters_of
+from sampled import exact_samples
+from test_live_likelihood import FIT, follower, prototypes
 from trained import EXAMPLES, assert_equal_weights, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence
-from rbm_tutorial.callbacks import FreeEnergyGap, free_energy_gap, number_saturated
+from rbm_tutorial.callbacks import (
+    FreeEnergyGap,
+    LikelihoodPath,
+    free_energy_gap,
+    number_saturated,
+)
+from rbm_tutorial.live_likelihood import Followed, error_squared
 
 TRAIN, HELD_OUT = states(4)[[0, 3, 3, 9]], states(4)[[1, 14]]
 
@@ -114,3 +122,39 @@ def test_images_that_are_all_the_same_may_saturate_units(x):
     model.compile(keras.optimizers.SGD(0.5))
     model.fit(np.tile(x, (200 // len(x), 1)), epochs=20, batch_size=20, verbose=0)
     assert number_saturated(np.asarray(model.predict(x, verbose=0))) == 20
+
+
+# ---------------------------------------------------------------- the path of a likelihood
+
+
+def test_the_path_begins_with_the_standard_error_that_the_chains_have_there():
+    model, path, found = follower(machine(8, 6, 1.0), chains=100), LikelihoodPath(), []
+    look = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda _: found.extend(np.array(each) for each in model.live.values())
+    )
+    model.fit(prototypes(8, 1), callbacks=[look, path], **FIT)
+    at_start = Followed(*found)
+    weights = np.exp(at_start.log_w.astype("float64"))
+    squared = weights.var() / weights.mean() ** 2 / 100 + at_start.variance
+    assert 0.01 < path.error_at_start == pytest.approx(squared**0.5, rel=1e-4)
+
+
+def test_the_way_back_agrees_and_its_error_is_stated():
+    model = follower(machine(8, 6, 0.01), keras.optimizers.SGD(0.3), chains=100)
+    path = LikelihoodPath()
+    model.fit(prototypes(8, 1), epochs=10, callbacks=[path], **FIT)
+    model.rbm.set_weights(path.checkpoints[-1])
+    exact = exact_of(model.rbm)
+    samples = exact_samples(exact, 2000)
+    for steps in (1, 20):
+        backwards, error = path.reverse_log_partition(samples, steps=steps)
+        total = (error**2 + float(error_squared(model.live.values()))) ** 0.5
+        assert abs(backwards - exact.log_z) < 3.5 * total < 0.3
+    at_start, path.error_at_start = path.error_at_start, 0.0
+    back = path.reverse_log_partition(samples)[1]
+    path.error_at_start = 0.7  # as if begun where log Z is uncertain: errors add up in squares
+    assert path.reverse_log_partition(samples)[1] == pytest.approx((back**2 + 0.49) ** 0.5)
+    path.error_at_start = at_start
+    wrong, error = path.reverse_log_partition(0 * samples, steps=1)  # all from one state
+    assert abs(wrong - exact.log_z) > 6 * error
+    assert len(path.checkpoints) == len(path.log_z) == 11
