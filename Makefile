@@ -8,6 +8,7 @@ ON_JAX := $(addprefix tests/test_,backend.py threefry.py executions.py contrast.
 KEEP_COMPILED := JAX_COMPILATION_CACHE_DIR=_build/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
 	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
+ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 # each, where more would only get in each other's way
 IN_BROWSER := $(wildcard tests/test_browser*.py)
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
 EXECUTE := $(BIN)/python tools/execute.py
@@ -51,7 +52,7 @@ lint: install  ## check the style of code and notebooks
 
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX, too, but for slow ones
 	@echo "Testing the package; a dot is a test:"
-	$(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 $(addprefix --ignore ,$(IN_BROWSER))
+	$(ONE_THREAD) $(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 $(addprefix --ignore ,$(IN_BROWSER))
 	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) -m "not slow" --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
 	$(BIN)/coverage report
 
