@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 from damage import SPLITS, empty, flip, remove, truncate
 
 from rbm_tutorial import as_arrays, data, load_mnist, prepared
-from rbm_tutorial.prepared import read_prepared, write_prepared
+from rbm_tutorial.prepared import import_tfds, read_prepared, write_prepared
 
 FILES = ["dataset_info.json", "features.json"]
 FILES += [f"mnist-{split}.tfrecord-00000-of-00001" for split in ("train", "test")]
@@ -153,3 +154,9 @@ def test_of_two_that_prepare_at_once_one_wins_and_the_other_says_so(monkeypatch,
         write_prepared("mnist", "3.0.1", "", SPLITS, tmp_path)
     assert content_of(tmp_path / "mnist" / "3.0.1")
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
+
+
+def test_without_tensorflow_datasets_it_says_what_reads_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match="install both, or pass arrays of your own"):
+        import_tfds()
