@@ -132,7 +132,10 @@ def replicas() -> int:
 
 
 def mean_over_replicas(x):
-    """Mean of a tensor over the replicas that train together; `x` itself without a strategy."""
+    """Mean of a tensor, or of each of several, over the replicas that train together.
+
+    Without a strategy `x` itself. Several are exchanged at once.
+    """
     if replicas() == 1:
         return x
     context = tf.distribute.get_replica_context()

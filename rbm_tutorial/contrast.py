@@ -5,10 +5,11 @@ The chapter on contrastive divergence derives it, that on training derives the c
 
 from typing import NamedTuple
 
+import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import mean_over_replicas, single
-from rbm_tutorial.checks import check_count, check_positive
+from rbm_tutorial.checks import check_count, finite_number
 
 OFFSET_MEMORY = 100  # batches
 
@@ -16,13 +17,15 @@ OFFSET_MEMORY = 100  # batches
 class Weighing(NamedTuple):
     """How much each row of a batch counts: `weights`, (batch,), or `None` if all alike.
 
-    `total` is Σ weights, or the number of rows; under `tf.distribute` the mean over all replicas.
-    Divided by it, sums over the rows of a replica average to the mean over the whole batch, however
-    that was divided: of a short one a replica may get nothing.
+    `total` is Σ weights, or the number of rows, `size` the number of rows; under `tf.distribute`
+    the means over all replicas. Divided by the total, sums over the rows of a replica average to
+    the mean over the whole batch, however that was divided: of a short one a replica may get
+    nothing.
     """
 
     weights: object
     total: object
+    size: object
 
     @property
     def divisor(self):
@@ -45,9 +48,13 @@ def weighing(rows, weights=None):
     """
     if isinstance(weights, Weighing):
         return weights
-    total = ops.shape(rows)[0] if weights is None else ops.sum(weights)
     kind = single(rows if weights is None else weights).dtype
-    return Weighing(weights, mean_over_replicas(ops.cast(total, kind)))
+    size = ops.cast(ops.shape(rows)[0], kind)
+    if weights is None:
+        total = size = mean_over_replicas(size)
+    else:
+        total, size = mean_over_replicas([ops.sum(ops.cast(weights, kind)), size])
+    return Weighing(weights, total, size)
 
 
 def batch_mean(rows, weights=None):
@@ -155,13 +162,25 @@ def contrast_with_model(rbm, x, negatives, offsets=(), weights=None):
 def traced_settings(rbm):
     """What a compiled update keeps as it was, beside the tensors that it is given.
 
-    Raises: `ValueError` for `cd_steps` that have been set to what is no count, and for a
-        `learning_rate` that is not positive.
+    Raises: `ValueError` for `cd_steps` that have been set to what is no count.
     """
     check_count("cd_steps", rbm.cd_steps)
-    check_positive("learning_rate", rbm.learning_rate)
     rules = [(weight.regularizer, weight.constraint) for weight in rbm.trainable_variables]
     return rbm.cd_steps, rbm.activity_regularizer, *rules
+
+
+def learning_rate_of(rbm) -> float:
+    """The `learning_rate` of a layer, whatever it has been set to.
+
+    Raises: `ValueError` unless it is a positive number in single precision.
+    """
+    rate = finite_number("learning_rate", rbm.learning_rate)
+    if not 0 < np.float32(rate) < np.inf:
+        raise ValueError(
+            "`learning_rate` must be a positive number in single precision. "
+            f"Received: {rbm.learning_rate!r}"
+        )
+    return rate
 
 
 def offset_variables(model, rbm):

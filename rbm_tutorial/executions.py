@@ -57,15 +57,70 @@ def shorter_executions(model, *steps):
             model.forget_compiled()
 
 
-def made_for_workers(model, kind, force):
-    """Make the train or test function (`kind`) of a model that several workers share: → whether."""
+def compiles_blocks(model) -> bool:
+    """Whether nothing keeps a model on JAX from making its updates in blocks."""
+    whole = not keras.distribution.distribution() and not keras.config.max_steps_per_epoch()
+    return model.jit_compile and not model.run_eagerly and whole
+
+
+class LossOfReplicas(keras.metrics.Mean):
+    """Mean loss under a `tf.distribute` strategy, where each replica adds its part of a batch's.
+
+    `size` is the mean number of rows of a replica. Keras weighs each part by the rows of the
+    replica, which the part contains already.
+    """
+
+    size = None
+
+    def update_state(self, loss, sample_weight=None):
+        super().update_state(loss, self.size)
+
+
+def follow_loss_of_replicas(model) -> None:
+    """Let a compiled model, if made under a strategy, follow its loss by `LossOfReplicas`."""
+    if model.distributed:  # not by plain assignment: Keras would list it among other metrics, too
+        object.__setattr__(model, "_loss_tracker", LossOfReplicas(name="loss"))
+
+
+def note_rows(model, size) -> None:
+    """Tell `LossOfReplicas`, if it is there, the mean number of rows of a replica."""
+    if model.distributed:
+        model._loss_tracker.size = size
+
+
+def scope_of(model):
+    """The scope of the strategy under which a model was made, if there was one."""
+    return model.distribute_strategy.scope() if model.distributed else contextlib.nullcontext()
+
+
+def shared_by_workers(model) -> bool:
+    """Whether several workers train the model, each a process of its own."""
     if BACKEND != "tensorflow":
         return False
-    strategy = model.distribute_strategy
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    return isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def updates_an_execution(model, steps) -> int:
+    """`steps`, once it is known that they can be made, or the default if that is `None`.
+
+    On several devices of one computer Keras 3.15 can make one alone.
+    """
+    if steps is None:
+        return 1 if model.distributed else UPDATES_AN_EXECUTION
+    if steps > 1 and model.distributed and not shared_by_workers(model):
+        raise ValueError(
+            f"`steps_per_execution` must be 1 on several devices of one computer. Received: {steps}"
+        )
+    return steps
+
+
+def made_for_workers(model, kind, force):
+    """Make the train or test function (`kind`) of a model that several workers share: → whether."""
+    if not shared_by_workers(model):
         return False
     if getattr(model, f"{kind}_function") is None or force:
-        calls = calls_of_workers(model, strategy, getattr(model, f"{kind}_step"))
+        step = getattr(model, f"{kind}_step")
+        calls = calls_of_workers(model, model.distribute_strategy, step)
         setattr(model, f"{kind}_function", calls)
     return True
 

@@ -125,7 +125,8 @@ def check_devices_divide(x, batch_size) -> None:
     distribution = keras.distribution.distribution()
     if distribution is None or not isinstance(x, np.ndarray):
         return
-    devices = distribution.device_mesh.shape[0]
+    mesh = distribution.device_mesh
+    devices = mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
     if len(x) % devices or min(batch_size, len(x)) % devices:
         raise ValueError(
             f"`batch_size` and the number of examples in `x` must be multiples of {devices}, the "

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial import executions, pipelines
-from rbm_tutorial.backend import BACKEND, distributed
+from rbm_tutorial.backend import BACKEND, distributed, replicas
 from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
     EXAMPLES,
@@ -35,11 +35,11 @@ from rbm_tutorial.fit_arguments import (
 )
 from rbm_tutorial.recovery import (
     RaiseOnNaN,
+    WholeFiles,
     check_means,
     only_data_end,
     place_told,
     weights_kept,
-    written_whole,
 )
 from rbm_tutorial.saving import of_configuration
 
@@ -47,7 +47,7 @@ if BACKEND == "jax":
     from rbm_tutorial import blocks
 
 
-class FastFit(keras.Model):
+class FastFit(WholeFiles):
     """A Keras model whose `fit` makes many updates between two returns to Python.
 
     A subclass gives
@@ -82,20 +82,26 @@ class FastFit(keras.Model):
         Raises: `ValueError` for a loss and metrics, since the model has its own.
         """
         check_own({"loss": loss, **kwargs})
-        if steps_per_execution is None:
-            steps_per_execution = 1 if self.distributed else executions.UPDATES_AN_EXECUTION
-        check_count("steps_per_execution", steps_per_execution)
+        self.steps_chosen = steps_per_execution is not None
+        check_count("steps_per_execution", steps_per_execution if self.steps_chosen else 1)
+        steps_per_execution = executions.updates_an_execution(self, steps_per_execution)
         self.rate = self.default_rate if optimizer is None else None
         optimizer = keras.optimizers.SGD(self.rate) if optimizer is None else optimizer
         super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
+        executions.follow_loss_of_replicas(self)
         self.forget_compiled()
         self.learning = None
+
+    def get_compile_config(self):
+        config = {**super().get_compile_config(), "rate": self.rate}
+        return {n: v for n, v in config.items() if n != "steps_per_execution" or self.steps_chosen}
 
     def compile_from_config(self, config):
         # Keras leaves this to us. Whether XLA compiles depends on the backend that loads the model.
         with of_configuration("compile_config"):
-            config = {name: value for name, value in config.items() if name != "jit_compile"}
-            self.compile(**keras.saving.deserialize_keras_object(config))
+            of_keras = {n: v for n, v in config.items() if n not in ("jit_compile", "rate")}
+            self.compile(**keras.saving.deserialize_keras_object(of_keras))
+        self.rate = config.get("rate")
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -121,7 +127,8 @@ class FastFit(keras.Model):
         keeping, stepping = place_told(self), executions.shorter_executions(self, *steps)
         ending, training = only_data_end(callbacks), executions.trained_by(self, train_function)
         with keeping as keep, stepping, ending, training:
-            given["callbacks"] = [*given["callbacks"], *keep]
+            follow = keras.callbacks.LambdaCallback(on_train_begin=self._follow_rate)
+            given["callbacks"] = [*given["callbacks"], follow, *keep]
             history = super().fit(**given)
         check_examples("x", len(history.history) + (not history.epoch))
         return history
@@ -165,22 +172,6 @@ class FastFit(keras.Model):
         with weights_kept(self):
             return super().predict_on_batch(**given)
 
-    def save(self, filepath, overwrite=True, **kwargs):
-        """Save the model as Keras does, but the file appears whole or not at all.
-
-        What is saved into a folder (`zipped=False`) is written in place.
-        """
-        with written_whole(filepath, overwrite and kwargs.get("zipped") is not False) as path:
-            super().save(path, overwrite, **kwargs)
-
-    def save_weights(self, filepath, overwrite=True, **kwargs):
-        """Save the weights as Keras does, but the file appears whole or not at all.
-
-        Of several files (`max_shard_size`) each is written in place.
-        """
-        with written_whole(filepath, overwrite and not kwargs.get("max_shard_size")) as path:
-            super().save_weights(path, overwrite, **kwargs)
-
     def start(self, x):
         self.build((None, *x.shape[1:]))
 
@@ -198,6 +189,11 @@ class FastFit(keras.Model):
             single = keras.backend.result_type(self.weights[0].dtype, "float32")
             weights = checked_weights(ops.reshape(ops.cast(sample_weight, single), (-1,)))
         return self.batch_loss(x, without_placeholder(y), y_pred, weights, training)
+
+    def part_of_replica(self, loss, each):
+        """What a replica adds to the loss of a batch, (), `each` the `Weighing` of its rows."""
+        executions.note_rows(self, each.size)
+        return loss / replicas()  # Keras sums over them
 
     def make_train_function(self, force=False):
         if not executions.made_for_workers(self, "train", force):
@@ -253,19 +249,24 @@ class FastFit(keras.Model):
 
     def _ready(self, given, learns=True):
         """Make all weights before anything is traced: what is made in a trace dies with it."""
-        if not self.built or (learns and self.looked_at):
-            first, given["x"] = with_first(given["x"])
-            self._check(first, learns=learns)  # a mistake must not fix the width
-            self.start(first) if learns else self.look(first)
-            self.looked_at = self.looked_at and not learns
-        if learns and self.compiled and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        self.prepare()
+        with executions.scope_of(self):
+            if not self.built or (learns and self.looked_at):
+                first, given["x"] = with_first(given["x"])
+                self._check(first, learns=learns)  # a mistake must not fix the width
+                self.start(first) if learns else self.look(first)
+                self.looked_at = self.looked_at and not learns
+            if learns and self.compiled and not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+            self.prepare()
         if learns:
             self._trace_anew_if_changed()
-        if learns and self.rate not in (None, self.default_rate):
-            self.rate = self.optimizer.learning_rate = self.default_rate
         return given
+
+    def _follow_rate(self, logs=None):
+        """Let a rate count that the layer was given after `compile`, or after a backup."""
+        if self.rate not in (None, self.default_rate):
+            self.optimizer.learning_rate = self.default_rate
+            self.rate = self.default_rate
 
     def _on_batch(self, method, args, kwargs, learns):
         given = inspect.signature(method).bind(*args, **kwargs).arguments
@@ -273,6 +274,8 @@ class FastFit(keras.Model):
         given = self._checked(given, learns)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
+        if learns:
+            self._follow_rate()
         with weights_kept(self), executions.trained_by(self):
             return method(**given)
 
@@ -284,7 +287,7 @@ class FastFit(keras.Model):
     def _batched(self, given):
         """The arguments, an array as pipeline or `Blocks`, and the train function for these."""
         x, shuffle = given.get("x"), given.get("shuffle", True)
-        itself = self.distributed or (BACKEND == "jax" and not self._compiles_blocks())
+        itself = self.distributed or (BACKEND == "jax" and not executions.compiles_blocks(self))
         if itself or not only_batched(given):
             return untuned_data_set(given, self.distributed), None
         size = batch_size_of(x, given.get("batch_size"), given.get("steps_per_epoch"))
@@ -298,10 +301,6 @@ class FastFit(keras.Model):
         rest["callbacks"].append(in_blocks)
         rest["steps_per_epoch"] = -(-len(x) // size)
         return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)
-
-    def _compiles_blocks(self):
-        whole = not keras.distribution.distribution() and not keras.config.max_steps_per_epoch()
-        return self.jit_compile and not self.run_eagerly and whole
 
     def _trace_anew_if_changed(self):
         """Let a changed setting take effect, though compiled functions keep the one they saw."""

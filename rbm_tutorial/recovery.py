@@ -32,6 +32,26 @@ def written_whole(path, overwrite: bool = True):
         os.replace(unfinished, path)
 
 
+class WholeFiles(keras.Model):
+    """A Keras model that saves by `written_whole`."""
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Save the model as Keras does, but the file appears whole or not at all.
+
+        What is saved into a folder (`zipped=False`) is written in place.
+        """
+        with written_whole(filepath, overwrite and kwargs.get("zipped") is not False) as path:
+            super().save(path, overwrite, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        """Save the weights as Keras does, but the file appears whole or not at all.
+
+        Of several files (`max_shard_size`) each is written in place.
+        """
+        with written_whole(filepath, overwrite and not kwargs.get("max_shard_size")) as path:
+            super().save_weights(path, overwrite, **kwargs)
+
+
 class Backup(keras.callbacks.Callback):
     """Store the state of training after every epoch in `folder`, and go on from there in `fit`.
 

@@ -19,14 +19,14 @@ from rbm_tutorial.fit_arguments import checked_prediction
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pipelines import whole
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.recovery import only_data_end, weights_kept, written_whole
+from rbm_tutorial.recovery import WholeFiles, only_data_end, weights_kept
 from rbm_tutorial.sampling import independent_units, run_chains
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
-class DeepBeliefNetwork(keras.Model):
+class DeepBeliefNetwork(WholeFiles):
     """p(v, h¹, …, hᴸ) = p(v | h¹) p(h¹ | h²) ⋯ p(hᴸ⁻¹, hᴸ): an RBM above layers that point down.
 
     Args:
@@ -82,14 +82,6 @@ class DeepBeliefNetwork(keras.Model):
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         with weights_kept(self), only_data_end(callbacks):
             return checked_prediction(super().predict(whole(x), **given))
-
-    def save(self, filepath, overwrite=True, **kwargs):
-        """Save the network as Keras does, but the file appears whole or not at all.
-
-        What is saved into a folder (`zipped=False`) is written in place.
-        """
-        with written_whole(filepath, overwrite and kwargs.get("zipped") is not False) as path:
-            super().save(path, overwrite, **kwargs)
 
     def reconstruction_logits(self, x):
         """Logits of x after probabilities went up through the lower layers and down again.

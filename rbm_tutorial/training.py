@@ -7,14 +7,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import replicas, single
+from rbm_tutorial.backend import single
 from rbm_tutorial.callbacks import WarnOfSaturation
 from rbm_tutorial.checks import check_count, check_flag, check_tied, described
 from rbm_tutorial.contrast import (
     batch_mean,
     contrast_with_model,
+    learning_rate_of,
     offset_variables,
     traced_settings,
+    weighing,
 )
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.live_likelihood import LiveLikelihood
@@ -176,7 +178,7 @@ class ContrastiveDivergence(FastFit):
 
     @property
     def default_rate(self):
-        return self.rbm.learning_rate
+        return learning_rate_of(self.rbm)
 
     def settings(self):
         return traced_settings(self.rbm)
@@ -193,19 +195,21 @@ class ContrastiveDivergence(FastFit):
                 f"Received: {described(y)}"
             )
         rbm = self.rbm
+        penalties = sum(single(penalty) for penalty in self.losses)  # replicas share that list
         x = rbm.visible_units.checked(ops.cast(x, rbm.vb.dtype))
         if self.live is not None:
             x = self.live.watch(self.rbm, x, weights, self.optimizer if training else None)
+        each = weighing(x, weights)
         if training:
-            contrast = contrast_with_model(rbm, x, self.negatives, self.offsets, weights)
+            contrast = contrast_with_model(rbm, x, self.negatives, self.offsets, each)
             h, free_energy = contrast.h, contrast.free_energy
-            loss = contrast.loss + sum(single(penalty) for penalty in self.losses)
+            loss = contrast.loss + penalties
         else:
             h, free_energy = rbm.forward(x), rbm.free_energy(x)
-            loss = batch_mean(free_energy, weights)
+            loss = batch_mean(free_energy, each)
         self.free_energy_tracker.update_state(free_energy, weights)
         self._watch_reconstruction(x, h, weights, training)
-        return loss / replicas()  # Keras sums over them
+        return self.part_of_replica(loss, each)
 
     def _watch_reconstruction(self, x, h, weights, training):
         def costs():

@@ -7,11 +7,12 @@ many.
 import keras
 from keras import ops
 
-from rbm_tutorial.backend import replicas, single, wait_for
+from rbm_tutorial.backend import single, wait_for
 from rbm_tutorial.checks import check_flag, described
 from rbm_tutorial.contrast import (
     batch_mean,
     contrast_with_model,
+    learning_rate_of,
     offset_variables,
     traced_settings,
     weighing,
@@ -108,7 +109,15 @@ class WakeSleep(FastFit):
 
     @property
     def default_rate(self):
-        return self.dbn.top.learning_rate
+        return learning_rate_of(self.dbn.top)
+
+    def prepare(self):
+        for rbm in (*self.dbn.lower, self.dbn.top):
+            if rbm.activity_regularizer is not None:
+                raise ValueError(
+                    "`activity_regularizer` of each layer must be None, since wake-sleep has no "
+                    f"use for it. Received: {rbm.activity_regularizer}"
+                )
 
     def settings(self):
         return tuple(traced_settings(rbm) for rbm in (*self.dbn.lower, self.dbn.top))
@@ -125,9 +134,10 @@ class WakeSleep(FastFit):
             raise ValueError(f"This network learns from `x` and {wanted}. Received: {described(y)}")
         x = dbn.lower[0].visible_units.checked(ops.cast(x, top.vb.dtype))
         each = weighing(x, weights)
+        penalties = sum(single(penalty) for penalty in self.losses)  # replicas share that list
         cost = self._track(x, y, y_pred, each)
         if not training:
-            return cost / replicas()
+            return self.part_of_replica(cost, each)
         awake = dbn.sample_up(x)
         at_top = awake[-1] if y is None else top.join(awake[-1], y)
         contrast = contrast_with_model(top, at_top, self.negatives, self.offsets, each)
@@ -139,7 +149,7 @@ class WakeSleep(FastFit):
         for depth, rbm in enumerate(dbn.lower):
             loss += generation_cost(rbm, awake[depth], awake[depth + 1], each)
             loss += recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weighing_k)
-        return (loss + sum(single(penalty) for penalty in self.losses)) / replicas()
+        return self.part_of_replica(loss + penalties, each)
 
     def _track(self, x, y, y_pred, each):
         cost = self.dbn.lower[0].visible_units.cross_entropy(x, self.dbn.reconstruction_logits(x))

@@ -19,7 +19,7 @@ import tensorflow as tf
 from machines import machine
 from trained import Given
 
-from rbm_tutorial import ContrastiveDivergence
+from rbm_tutorial import RBM, ContrastiveDivergence
 
 ONE = tf.distribute.get_strategy()
 WEIGHTS = np.array([5, 0, 1, 1, 0.5, 2, 0, 0, 3], "float32")
@@ -32,9 +32,9 @@ def two_devices():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def compiled(strategy, learning_rate, **kwargs):
+def compiled(strategy, learning_rate, penalty=None, **kwargs):
     with strategy.scope():
-        model = ContrastiveDivergence(machine(), **kwargs)
+        model = ContrastiveDivergence(machine(activity_regularizer=penalty), **kwargs)
         model.compile(keras.optimizers.SGD(learning_rate))
         model.build((None, 4))
     return model
@@ -64,8 +64,15 @@ def uneven_batches(strategy):
     evaluated = model.evaluate(x, batch_size=4, verbose=0)
     return {
         "uneven": [*np.ravel(list(history.values())), *evaluated, float(np.sum(model.rbm.vb))],
-        "evaluated": evaluated[1],
-        "expected": float(model.rbm.reconstruction_cost(x)),
+        "evaluated": evaluated,
+        "expected": [
+            float(value)
+            for value in (
+                np.mean(model.rbm.free_energy(x)),
+                model.rbm.reconstruction_cost(x),
+                np.mean(model.rbm.free_energy(x)),
+            )
+        ],
     }
 
 
@@ -80,10 +87,33 @@ def differences_from_one_replica(strategy):
         model = compiled(scope, 0.1, centered=True, negatives=Given(EXAMPLES[:3]))
         fit = {"sample_weight": weights, "batch_size": 4, "verbose": 0, "shuffle": False}
         with scope.scope():
-            model.fit(x, **fit, epochs=2)
+            told = model.fit(x, **fit, epochs=2).history["loss"]
             seen = model.evaluate(x, sample_weight=weights, batch_size=4, verbose=0)
-        results.append(np.concatenate([*map(np.ravel, model.get_weights()), seen[1:]]))
+        results.append(np.concatenate([*map(np.ravel, model.get_weights()), told, seen]))
     return [float(np.abs(result - results[0]).max()) for result in results[1:]]
+
+
+def difference_by_penalty(strategy):
+    """Of parameters, from one replica, after a batch of four with a penalty on activity."""
+    ends = []
+    for scope in (strategy, ONE):
+        model = compiled(scope, 1.0, keras.regularizers.L1(1.0), negatives=Given(EXAMPLES))
+        with scope.scope():
+            model.fit(EXAMPLES, batch_size=4, verbose=0, shuffle=False)
+        ends.append(np.concatenate([np.ravel(weight) for weight in model.rbm.get_weights()]))
+    return float(np.abs(ends[0] - ends[1]).max())
+
+
+def built_by_fit(strategy):
+    """Of a model that `fit` builds outside the scope: parameters, chains of replicas, offsets."""
+    with strategy.scope():
+        model = ContrastiveDivergence(RBM(3, seed=0), persistent_chains=6, centered=True)
+        model.compile(keras.optimizers.Adam(0.1))
+    model.fit(EXAMPLES, batch_size=4, epochs=2, verbose=0, shuffle=False)
+    return {
+        "chains": len(local_values(strategy, model.chains)),
+        "batches": float(np.asarray(model.offsets[2])),
+    }
 
 
 def some_epochs(strategy):
@@ -185,7 +215,9 @@ def of_workers(directory, last=None):
 def of_devices():
     strategy = two_devices()
     differences, note = differences_from_one_replica(strategy), note_of_an_error(strategy)
-    return {**all_of(strategy), "from_one_replica": differences, "note": note}
+    penalty, built = difference_by_penalty(strategy), built_by_fit(strategy)
+    new = {"from_one_replica": differences, "note": note, "by_penalty": penalty, "built": built}
+    return {**all_of(strategy), **new}
 
 
 def all_of(strategy):

@@ -79,6 +79,15 @@ def test_a_replica_without_examples_does_no_harm(on_two_devices):
     assert on_two_devices["evaluated"] == pytest.approx(on_two_devices["expected"], rel=1e-5)
 
 
+def test_penalties_have_their_whole_gradient(on_two_devices):
+    """Replicas share the list in which Keras keeps them."""
+    assert on_two_devices["by_penalty"] < 1e-5
+
+
+def test_what_fit_builds_outside_the_scope_belongs_to_the_replicas(on_two_devices):
+    assert on_two_devices["built"] == {"chains": 2, "batches": 2.0}
+
+
 def test_an_error_says_after_which_update_of_all_devices(on_two_devices):
     place = "Training stopped in epoch 1 of 1. The weights are those after 1 updates in all."
     assert on_two_devices["note"] == [place]

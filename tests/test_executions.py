@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import only_tensorflow
 from machines import copy_of, machine
 from trained import EXAMPLES, FIT, counted, trainer
 
@@ -75,3 +76,25 @@ def test_keras_own_limit_of_steps_is_kept():
         assert model.optimizer.iterations == 6
     finally:
         keras.config.set_max_steps_per_epoch(None)
+
+
+def test_the_default_is_not_saved_as_if_it_had_been_chosen(tmp_path):
+    """Another backend, or several devices, have another one."""
+    for chosen in (None, 5):
+        model = ContrastiveDivergence(machine())
+        model.compile(steps_per_execution=chosen)
+        model.build((None, 4))
+        assert model.get_compile_config().get("steps_per_execution") == chosen
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.steps_per_execution == (chosen or UPDATES_AN_EXECUTION)
+
+
+@only_tensorflow
+def test_several_updates_an_execution_are_refused_on_several_devices():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = ContrastiveDivergence(machine())
+        model.compile()
+        assert model.steps_per_execution == 1
+        with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
+            model.compile(steps_per_execution=4)

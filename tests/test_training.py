@@ -14,6 +14,7 @@ from trained import EXAMPLES, assert_equal_weights, trainer
 from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, bars_and_stripes
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import DataChains, PersistentChains
+from rbm_tutorial.recovery import Backup
 from rbm_tutorial.training import linear_decay
 
 CHAINS = 20_000
@@ -114,6 +115,41 @@ def test_a_rate_that_the_layer_is_given_later_counts_in_the_next_fit(batch):
     changed.learning_rate = -1
     with pytest.raises(ValueError, match="`learning_rate` must"):
         model.fit(batch, verbose=0)
+
+
+def test_a_rate_set_before_saving_counts_after_loading(batch, tmp_path):
+    model = ContrastiveDivergence(machine(learning_rate=0.3))
+    model.compile()
+    model.build((None, 4))
+    model.rbm.learning_rate = 0.03
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.fit(batch, verbose=0, shuffle=False)
+    assert_equal_weights(model.rbm, loaded.rbm)
+    assert float(loaded.optimizer.learning_rate) == pytest.approx(0.03)
+
+
+def test_a_backup_does_not_undo_a_rate_set_after_it(batch, tmp_path):
+    model = ContrastiveDivergence(machine(learning_rate=0.3))
+    model.compile()
+    model.fit(batch, verbose=0, callbacks=[Backup(tmp_path)])
+    model.rbm.learning_rate = 0.03
+    model.fit(batch, epochs=2, verbose=0, callbacks=[Backup(tmp_path)])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("rate", [True, "0.1", 1e-60, 10**400, float("nan")])
+def test_a_rate_that_is_none_is_named_before_anything_moves(batch, rate):
+    model = ContrastiveDivergence(machine())
+    model.compile()
+    model.rbm.learning_rate = rate
+    before = parameters_of(model.rbm)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="`learning_rate` must"):
+            model.fit(batch, verbose=0)
+    for old, new in zip(before, parameters_of(model.rbm)):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_with_an_optimizer_of_its_own_the_rate_of_the_layer_does_not_count(batch):

@@ -320,3 +320,11 @@ def test_refuses_what_does_not_fit():
         model.fit(2 * DATA, np.zeros(4, int), verbose=0)
     with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
         model.fit(DATA, np.full(4, 4), verbose=0)
+
+
+def test_refuses_a_penalty_on_activity_which_it_would_not_count():
+    penalty = keras.regularizers.L1(0.1)
+    model = WakeSleep(DeepBeliefNetwork([RBM(5, 4, seed=1, activity_regularizer=penalty), RBM(3)]))
+    model.compile()
+    with pytest.raises(ValueError, match="`activity_regularizer` of each layer must be None"):
+        model.fit(np.zeros((4, 4)), verbose=0)
