@@ -36,6 +36,7 @@ def test_samples_are_probabilities_of_pixels(name):
     samples = stored_samples(name)
     assert samples.shape[1] == 784 and samples.dtype == np.float32
     assert samples.min() >= 0 and samples.max() <= 1
+    np.testing.assert_allclose(255 * samples, np.round(255 * samples), atol=1e-3)  # as stored
     assert np.ptp(samples, axis=0).max() > 0.5  # not all alike, nor scaled twice
 
 

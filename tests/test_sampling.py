@@ -150,6 +150,8 @@ def test_refuses_no_steps_and_no_states(rbm, exact):
         run_chains(rbm, exact.v[:, :3], 1)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         run_chains(rbm, 2 * exact.v, 1)
+    with pytest.raises(ValueError, match="`v` must"):
+        run_chains(rbm, exact.v[0], 1, step=lambda v: v)
 
 
 # ---------------------------------------------------------------- some units known

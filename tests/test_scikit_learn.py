@@ -187,6 +187,12 @@ def test_features_are_those_of_the_fitted_machine():
         RBMTransformer(2).get_feature_names_out()
 
 
+@pytest.mark.parametrize("method", ["transform", "score_samples", "gibbs"])
+def test_what_was_not_fitted_says_so(method):
+    with pytest.raises(NotFittedError):
+        getattr(RBMTransformer(2), method)(FEW)
+
+
 @eagerly
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples", "gibbs"])
 @pytest.mark.parametrize("bad", [255 * IMAGES, IMAGES - 1, np.where(IMAGES > 0, np.nan, IMAGES)])

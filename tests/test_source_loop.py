@@ -35,6 +35,11 @@ def epochs_until_stop(costs, tolerance):
     return epoch + 1
 
 
+def test_an_epoch_without_a_batch_is_no_change():
+    with pytest.raises(ValueError, match="`data` must hold"):
+        StopWhenSettled(0.1).on_epoch_end(0, {})
+
+
 def test_stops_at_the_first_change_within_tolerance_and_not_before():
     assert epochs_until_stop([9.0, 8.0, 7.0, 6.5, 5.0, 4.0], tolerance=0.5) == 4
     assert epochs_until_stop([9.0, 8.0, 8.5, 5.0], tolerance=0.5) == 3

@@ -193,6 +193,12 @@ def test_the_configuration_makes_the_same_ladder(name):
     assert (again.number, again.rungs, again.places) == (5, chains.rungs, chains.places)
 
 
+def test_the_configuration_holds_the_base_rate():
+    rate = [0.1, 0.2, 0.3, 0.4]
+    again = TemperedChains.from_config(TemperedChains(5, 4, base_rate=np.array(rate)).get_config())
+    np.testing.assert_allclose(again.base_rate, rate)
+
+
 def test_draws_are_the_same_in_training_and_alone():
     rbm, twin = machine(), machine()
     chains, others = TemperedChains(5, 4), TemperedChains(5, 4)

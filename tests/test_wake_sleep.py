@@ -316,10 +316,14 @@ def test_refuses_what_does_not_fit():
             model.fit(DATA, y, verbose=0)
     model = WakeSleep(labeled_network())
     model.compile("sgd")
-    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+    with pytest.raises(ValueError, match="must lie in"):  # before anything is compiled
         model.fit(2 * DATA, np.zeros(4, int), verbose=0)
-    with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
+    with pytest.raises(ValueError, match="must lie in"):
         model.fit(DATA, np.full(4, 4), verbose=0)
+    with pytest.raises(ValueError, match="learns from `x` and integer labels `y`"):
+        model.fit(tf.data.Dataset.from_tensor_slices(DATA).batch(2), shuffle=False)
+    with pytest.raises(ValueError, match="`centered` must be"):
+        WakeSleep(network(), centered="yes")
 
 
 def test_refuses_a_penalty_on_activity_which_it_would_not_count():
