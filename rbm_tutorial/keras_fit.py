@@ -93,7 +93,8 @@ class FastFit(WholeFiles):
         self.learning = None
 
     def get_compile_config(self):
-        config = {**super().get_compile_config(), "rate": self.rate}
+        config = super().get_compile_config()
+        config |= {"rate": self.rate} if config else {}  # nothing of one that is not compiled
         return {n: v for n, v in config.items() if n != "steps_per_execution" or self.steps_chosen}
 
     def compile_from_config(self, config):
@@ -264,7 +265,7 @@ class FastFit(WholeFiles):
 
     def _follow_rate(self, logs=None):
         """Let a rate count that the layer was given after `compile`, or after a backup."""
-        if self.rate not in (None, self.default_rate):
+        if self.rate is not None and self.rate != self.default_rate:
             self.optimizer.learning_rate = self.default_rate
             self.rate = self.default_rate
 

@@ -126,7 +126,7 @@ def test_classes_are_told_in_half_precision():
 
 
 def test_a_network_learns_in_half_precision():
-    rbms = [RBM(3, 4, dtype="float16", activity_regularizer="l2"), RBM(2, dtype="float16")]
+    rbms = [RBM(3, 4, dtype="float16"), RBM(2, dtype="float16")]
     model = WakeSleep(DeepBeliefNetwork(rbms))
     model.compile(run_eagerly=True)
     x = np.random.default_rng(0).integers(0, 2, (22, 4)).astype("float32")
