@@ -78,8 +78,11 @@ class LossOfReplicas(keras.metrics.Mean):
 
 def follow_loss_of_replicas(model) -> None:
     """Let a compiled model, if made under a strategy, follow its loss by `LossOfReplicas`."""
-    if model.distributed:  # not by plain assignment: Keras would list it among other metrics, too
-        object.__setattr__(model, "_loss_tracker", LossOfReplicas(name="loss"))
+    if model.distributed:
+        with scope_of(model):
+            tracker = LossOfReplicas(name="loss")
+        # Not by plain assignment: Keras would list it among the other metrics, too.
+        object.__setattr__(model, "_loss_tracker", tracker)
 
 
 def note_rows(model, size) -> None:
