@@ -76,21 +76,6 @@ class LossOfReplicas(keras.metrics.Mean):
         super().update_state(loss, self.size)
 
 
-def follow_loss_of_replicas(model) -> None:
-    """Let a compiled model, if made under a strategy, follow its loss by `LossOfReplicas`."""
-    if model.distributed:
-        with scope_of(model):
-            tracker = LossOfReplicas(name="loss")
-        # Not by plain assignment: Keras would list it among the other metrics, too.
-        object.__setattr__(model, "_loss_tracker", tracker)
-
-
-def note_rows(model, size) -> None:
-    """Tell `LossOfReplicas`, if it is there, the mean number of rows of a replica."""
-    if model.distributed:
-        model._loss_tracker.size = size
-
-
 def scope_of(model):
     """The scope of the strategy under which a model was made, if there was one."""
     return model.distribute_strategy.scope() if model.distributed else contextlib.nullcontext()

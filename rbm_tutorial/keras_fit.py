@@ -88,7 +88,9 @@ class FastFit(WholeFiles):
         self.rate = self.default_rate if optimizer is None else None
         optimizer = keras.optimizers.SGD(self.rate) if optimizer is None else optimizer
         super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
-        executions.follow_loss_of_replicas(self)
+        if self.distributed:  # not by plain assignment: Keras would list it beside other metrics
+            with executions.scope_of(self):
+                object.__setattr__(self, "_loss_tracker", executions.LossOfReplicas(name="loss"))
         self.forget_compiled()
         self.learning = None
 
@@ -193,7 +195,8 @@ class FastFit(WholeFiles):
 
     def part_of_replica(self, loss, each):
         """What a replica adds to the loss of a batch, (), `each` the `Weighing` of its rows."""
-        executions.note_rows(self, each.size)
+        if self.distributed:
+            self._loss_tracker.size = each.size
         return loss / replicas()  # Keras sums over them
 
     def make_train_function(self, force=False):
@@ -275,8 +278,7 @@ class FastFit(WholeFiles):
         given = self._checked(given, learns)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
-        if learns:
-            self._follow_rate()
+        self._follow_rate() if learns else None
         with weights_kept(self), executions.trained_by(self):
             return method(**given)
 

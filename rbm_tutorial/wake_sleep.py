@@ -133,8 +133,8 @@ class WakeSleep(FastFit):
             wanted = "integer labels `y`" if dbn.number_classes else "no labels"
             raise ValueError(f"This network learns from `x` and {wanted}. Received: {described(y)}")
         x = dbn.lower[0].visible_units.checked(ops.cast(x, top.vb.dtype))
-        each = weighing(x, weights)
         penalties = sum(single(penalty) for penalty in self.losses)  # replicas share that list
+        each = weighing(x, weights)  # waits for the other replicas
         cost = self._track(x, y, y_pred, each)
         if not training:
             return self.part_of_replica(cost, each)
