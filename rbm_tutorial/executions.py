@@ -76,6 +76,12 @@ class LossOfReplicas(keras.metrics.Mean):
         super().update_state(loss, self.size)
 
 
+def loss_of_replicas(model):
+    """A `LossOfReplicas` under the strategy of the model."""
+    with scope_of(model):
+        return LossOfReplicas(name="loss")
+
+
 def scope_of(model):
     """The scope of the strategy under which a model was made, if there was one."""
     return model.distribute_strategy.scope() if model.distributed else contextlib.nullcontext()

@@ -53,8 +53,7 @@ class FastFit(WholeFiles):
     A subclass gives
         batch_loss(x, y, y_pred, weights, training) → scalar; weights, (batch,), may be `None`
         width               number of visible units, `None` if the model does not know it yet
-        check(x, y=None, learns=True)  raises `ValueError` for values from which it cannot learn,
-                            or by which it cannot be evaluated
+        check(x, y=None, learns=True)  raises `ValueError` for what it cannot learn or judge
         start(x)            makes the weights, from the first batch of data (of an array: from all)
         look(x)             makes them to be evaluated alone; if it sets `looked_at`, `fit` starts
         prepare()           what else must be done before anything is traced
@@ -89,8 +88,7 @@ class FastFit(WholeFiles):
         optimizer = keras.optimizers.SGD(self.rate) if optimizer is None else optimizer
         super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
         if self.distributed:  # not by plain assignment: Keras would list it beside other metrics
-            with executions.scope_of(self):
-                object.__setattr__(self, "_loss_tracker", executions.LossOfReplicas(name="loss"))
+            object.__setattr__(self, "_loss_tracker", executions.loss_of_replicas(self))
         self.forget_compiled()
         self.learning = None
 
