@@ -79,6 +79,9 @@ def test_formulas_fit_a_phone_which_never_scrolls_sideways(phone):
     phone.page.evaluate(TWO_FRAMES)  # in which wide formulas are set smaller
     assert not phone.page.evaluate(TOO_WIDE)
     assert overflow(phone.page) <= 0
+    phone.page.set_viewport_size({"width": 320, "height": 700})  # WCAG 1.4.10
+    phone.page.evaluate(TWO_FRAMES)
+    assert overflow(phone.page) <= 0
 
 
 @every_page
