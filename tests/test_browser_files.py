@@ -116,3 +116,8 @@ def test_downloads_read_without_myst(name):
     notebook = nbformat.read(HTML / "_sources" / name.replace(".html", ".ipynb"), as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert not re.findall(r"\{[\w:.-]+\}`|^[`:]{3,}\{.*|^\([\w-]+\)=|^\$\$ \(|<script", text, re.M)
+
+
+def test_the_book_in_one_file_says_where_its_pictures_are_demonstrations():
+    book = runpy.run_path("tools/one_file.py")["one_page"]().read_text(encoding="utf-8")
+    assert book.count("Here this is a picture.") == book.count('class="demo"') == 7

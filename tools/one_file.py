@@ -60,6 +60,10 @@ def chapter(page: str, known: set[str]):
         node.decompose()
     for link in section.select("a.large"):
         link.unwrap()
+    for demonstration in section.select(".demo"):
+        note = soup.new_tag("em")
+        note.string = "Here this is a picture. In the book's web pages you can use it."
+        demonstration.append(note)
     for node in section.select("[id]"):
         node["id"] = anchor(page, node["id"])
     for node in section.select("[src]"):
