@@ -119,5 +119,6 @@ def test_downloads_read_without_myst(name):
 
 
 def test_the_book_in_one_file_says_where_its_pictures_are_demonstrations():
-    book = runpy.run_path("tools/one_file.py")["one_page"]().read_text(encoding="utf-8")
+    one_page = runpy.run_path(str(HTML.parent.parent / "tools" / "one_file.py"))["one_page"]
+    book = one_page().read_text(encoding="utf-8")
     assert book.count("Here this is a picture.") == book.count('class="demo"') == 7

@@ -5,6 +5,7 @@ numbers and text that can be selected, the EPUB formulas as MathML.
 """
 
 import base64
+import hashlib
 import html
 import os
 import re
@@ -67,26 +68,35 @@ def chapter(page: str, known: set[str]):
     for node in section.select("[id]"):
         node["id"] = anchor(page, node["id"])
     for node in section.select("[src]"):
-        if node["src"].startswith("data:image/png;base64,"):
-            picture = base64.b64decode(node["src"].partition(",")[2])
-            node["src"] = f"{anchor(page)}-{len(picture)}.png"
-            (OUT / node["src"]).write_bytes(picture)
-            continue
-        target = (path.parent / node["src"]).resolve()
-        node["src"] = f"../html/{target.relative_to(PAGES)}"
+        node["src"] = picture_address(node["src"], page, path)
     for link in section.select("a[href]"):
-        address, label = urldefrag(link["href"])
-        if re.match(r"\w+:", address):
-            continue
-        target = (path.parent / unquote(address)).resolve() if address else path
-        name = target.with_suffix("").relative_to(PAGES).as_posix()
-        if name in known:
-            link["href"] = "#" + anchor(name, label)
-        else:
-            link.unwrap()
+        turn_inwards(link, path, known)
     section["id"] = anchor(page)
     section["class"] = "chapter"
     return section
+
+
+def picture_address(source: str, page: str, path: Path) -> str:
+    """Where a picture lies, from OUT; one that is written in the page becomes a file."""
+    if source.startswith("data:image/png;base64,"):
+        picture = base64.b64decode(source.partition(",")[2])
+        name = f"{anchor(page)}-{hashlib.sha256(picture).hexdigest()[:12]}.png"
+        (OUT / name).write_bytes(picture)
+        return name
+    return f"../html/{(path.parent / source).resolve().relative_to(PAGES)}"
+
+
+def turn_inwards(link, path: Path, known: set[str]) -> None:
+    """Let a link between pages lead to a place in the book, or take it away if there is none."""
+    address, label = urldefrag(link["href"])
+    if re.match(r"\w+:", address):
+        return
+    target = (path.parent / unquote(address)).resolve() if address else path
+    name = target.with_suffix("").relative_to(PAGES).as_posix()
+    if name in known:
+        link["href"] = "#" + anchor(name, label)
+    else:
+        link.unwrap()
 
 
 def one_page() -> Path:
