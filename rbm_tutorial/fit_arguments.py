@@ -34,6 +34,15 @@ def check_own(given) -> None:
             )
 
 
+def check_classes_weigh(class_weight, labeled: bool) -> None:
+    """Only classes that are learned can weigh."""
+    if class_weight is not None and not labeled:
+        raise ValueError(
+            "`class_weight` needs labels: weigh examples by `sample_weight`. "
+            f"Received: {class_weight}"
+        )
+
+
 def checked_loop(given):
     """The arguments of `fit`, by which it counts and calls back, checked before anything is built.
 

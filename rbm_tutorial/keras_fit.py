@@ -25,6 +25,7 @@ from rbm_tutorial.examples import (
 )
 from rbm_tutorial.fit_arguments import (
     batch_size_of,
+    check_classes_weigh,
     check_devices_divide,
     check_own,
     checked_loop,
@@ -39,6 +40,7 @@ from rbm_tutorial.recovery import (
     check_means,
     only_data_end,
     place_told,
+    validation_told,
     weights_kept,
 )
 from rbm_tutorial.saving import of_configuration
@@ -141,10 +143,11 @@ class FastFit(WholeFiles):
         given = given | own if own else self._ready(self._checked(given, False), learns=False)
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
-        with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
+        stepping = executions.shorter_executions(self, given.get("steps"))
+        with validation_told(bool(own)), weights_kept(self), stepping, ending:
             result = super().evaluate(**untuned(given, self.distributed))
-        check_examples("x", len(keras.tree.flatten(result)))
-        check_means(self, result)
+            check_examples("x", len(keras.tree.flatten(result)))
+            check_means(self, result)
         return result
 
     def predict(self, *args, **kwargs):
@@ -227,11 +230,7 @@ class FastFit(WholeFiles):
 
     def _checked(self, given, learns=True):
         """The arguments of a method of Keras with x, y and weights as `examples` makes them."""
-        if given.get("class_weight") is not None and not self.labeled:
-            raise ValueError(
-                "`class_weight` needs labels: weigh examples by `sample_weight`. "
-                f"Received: {given['class_weight']}"
-            )
+        check_classes_weigh(given.get("class_weight"), self.labeled)
         x, y, weights = examples(*(given.get(name) for name in EXAMPLES), self.labeled)
         self._check(x, y, learns)
         known = {name: v for name, v in zip(EXAMPLES, (x, y, weights)) if v is not None}

@@ -193,6 +193,17 @@ def place_told(model):
 
 
 @contextlib.contextmanager
+def validation_told(validating):
+    """Add to what goes wrong, if `validating`, that it was not the data of training."""
+    try:
+        yield
+    except Exception as error:
+        if validating:
+            error.add_note("It was `validation_data` that was read.")
+        raise
+
+
+@contextlib.contextmanager
 def only_data_end(callbacks):
     """Make a `RuntimeError` of a callback's `StopIteration`, as generators do (PEP 479).
 

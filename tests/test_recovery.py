@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from machines import machine
 from networks import untraced
 from trained import EXAMPLES, assert_equal_weights, trainer
@@ -233,6 +234,20 @@ def test_what_goes_wrong_before_training_says_no_place():
     with pytest.raises(ValueError, match="must lie in") as error:
         model_with_chains().fit(2 * EXAMPLES, **FIT)
     assert not hasattr(error.value, "__notes__")
+
+
+def test_what_goes_wrong_in_validation_says_so():
+    """The checks of a data set speak of `x`, whichever it is."""
+    bad = tf.data.Dataset.from_tensor_slices(np.concatenate([EXAMPLES, 2 * EXAMPLES])).batch(11)
+    fit = {"x": EXAMPLES, "validation_data": bad, **FIT}
+    with pytest.raises(Exception) as error:
+        model_with_chains().fit(**fit)
+    notes = error.value.__notes__
+    assert [note for note in notes if note == "It was `validation_data` that was read."]
+    assert [note for note in notes if "stopped in epoch 1 of 4" in note]
+    with pytest.raises(Exception) as error:
+        model_with_chains().fit(bad, **FIT)
+    assert not [note for note in error.value.__notes__ if "validation" in note]
 
 
 def stop(self, *args, **kwargs):
