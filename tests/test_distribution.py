@@ -141,7 +141,7 @@ PARALLEL = """
 import keras, numpy as np
 from rbm_tutorial import RBM, ContrastiveDivergence
 
-keras.distribution.set_distribution(keras.distribution.DataParallel())
+keras.distribution.set_distribution(DISTRIBUTION)
 x = np.random.default_rng(0).integers(0, 2, (24, 4)).astype("float32")
 model = ContrastiveDivergence(RBM(3, 4, seed=0))
 model.compile()
@@ -186,10 +186,24 @@ for old, new in zip(before, model.rbm.get_weights()):
 """
 
 
-def test_on_jax_batches_that_devices_do_not_divide_are_refused_with_the_sizes_that_work():
+BATCH_AXIS_LAST = """keras.distribution.ModelParallel(
+    layout_map=keras.distribution.LayoutMap(
+        keras.distribution.DeviceMesh((1, 2), ("model", "batch"), keras.distribution.list_devices())
+    ),
+    batch_dim_name="batch",
+)"""
+
+
+@pytest.mark.parametrize(
+    "distribution", ["keras.distribution.DataParallel()", BATCH_AXIS_LAST], ids=["data", "mesh"]
+)
+def test_on_jax_batches_that_devices_do_not_divide_are_refused_with_the_sizes_that_work(
+    distribution,
+):
+    code = PARALLEL.replace("DISTRIBUTION", distribution)
     two = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     result = subprocess.run(
-        [sys.executable, "-c", PARALLEL], env={**os.environ, **two}, capture_output=True, text=True
+        [sys.executable, "-c", code], env={**os.environ, **two}, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-3000:]
     difference, *errors = result.stdout.splitlines()
