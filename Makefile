@@ -8,6 +8,7 @@ ON_JAX := $(addprefix tests/test_,backend.py threefry.py executions.py contrast.
 KEEP_COMPILED := JAX_COMPILATION_CACHE_DIR=_build/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
 	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 IN_PAIRS := -n 2 --dist loadfile # two processes, a file in one
+NO_NOTEBOOKS := -p no:nbval # whose import takes two seconds, in each process
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 # each, where more would only get in each other's way
 IN_BROWSER := $(wildcard tests/test_browser*.py)
 CHAPTERS := $(shell ls -r chapters/*.ipynb) # the last ones first, which take longer
@@ -52,8 +53,8 @@ lint: install  ## check the style of code and notebooks
 
 unit: install  ## run the tests of the package, with branch coverage, and those of the models on JAX, too, but for slow ones
 	@echo "Testing the package; a dot is a test:"
-	$(ONE_THREAD) $(BIN)/pytest $(IN_PAIRS) --cov --cov-report= --cov-fail-under=0 $(addprefix --ignore ,$(IN_BROWSER))
-	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) -m "not slow" --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
+	$(ONE_THREAD) $(BIN)/pytest $(IN_PAIRS) $(NO_NOTEBOOKS) --cov --cov-report= --cov-fail-under=0 $(addprefix --ignore ,$(IN_BROWSER))
+	$(KEEP_COMPILED) KERAS_BACKEND=jax $(BIN)/pytest $(IN_PAIRS) $(NO_NOTEBOOKS) -m "not slow" --cov --cov-append --cov-report= --cov-fail-under=0 $(ON_JAX)
 	$(BIN)/coverage report
 
 chapters: install  ## execute every chapter and compare what its claims print
@@ -71,7 +72,7 @@ pages: install  ## build the pages from the outputs that are committed; warnings
 browser: pages  ## read every page in Chromium, where there is one
 ifneq ($(CHROMIUM),)
 	@echo "Reading the pages in a browser; a dot is a test:"
-	$(BIN)/pytest $(IN_PAIRS) -rs -p no:cacheprovider -p no:cov $(IN_BROWSER)
+	$(BIN)/pytest $(IN_PAIRS) $(NO_NOTEBOOKS) -rs -p no:cacheprovider -p no:cov $(IN_BROWSER)
 else
 	@echo "Skipped: $(IN_BROWSER), which read the pages in a browser. They need \`chromium\`."
 endif

@@ -1,5 +1,7 @@
 """Fixtures, and what tests of either backend share."""
 
+import gc
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +9,9 @@ import pytest
 import tensorflow as tf
 from enumerated import enumerate_machine
 from machines import machine, parameters_of
+
+
+gc.set_threshold(200_000, 50, 50)  # what traces of graphs allocate need not be searched so often
 
 
 def only_on(backend):
