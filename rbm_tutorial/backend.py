@@ -86,11 +86,11 @@ def wait_for(first, x):
 
 
 def uniform(shape, seed):
-    """Draw uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers, alone.
+    """Draw uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers.
 
     They are multiples of 2⁻²³ on TensorFlow and of 2⁻²⁴ on JAX, so the least probability above 0 of
     which an event can be drawn is 1.2e-7 and 6e-8; rarer ones happen as often as these.
-    Under `tf.distribute` also on the replica: each draws its own.
+    Under `tf.distribute` they depend on the replica, too, and on nothing else anywhere.
     """
     if BACKEND == "jax":
         return threefry.uniform(tuple(shape), jax.numpy.asarray(seed, "uint32"))
@@ -123,7 +123,9 @@ def fold_in(seed, number):
 
 def fork_stream(generator: keras.random.SeedGenerator, number: int) -> None:
     """Let a generator go on with numbers unrelated to those it would have given, by `number`."""
-    generator.state.assign(ops.cast(fold_in(generator.state.value, number), "uint32"))
+    other = fold_in(generator.state.value, number)
+    # Once more, since TensorFlow keeps the number as the half that `next` counts up.
+    generator.state.assign(ops.cast(fold_in(other, 0), "uint32"))
 
 
 def replicas() -> int:

@@ -46,7 +46,9 @@ class FreeEnergyGap(keras.callbacks.Callback):
         self.model.rbm.checked_visible(self.x_held_out, "x_held_out")
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["gap"] = free_energy_gap(self.model.rbm, self.x_train, self.x_held_out)
+        # `VarianceLearning` takes data in units of their own, its RBM v/σ.
+        seen = getattr(self.model, "standardized", lambda v: v)
+        logs["gap"] = free_energy_gap(self.model.rbm, seen(self.x_train), seen(self.x_held_out))
 
 
 def free_energy_gap(rbm, x_train, x_held_out) -> float:

@@ -172,7 +172,8 @@ def check_tied(rbm, name: str) -> None:
     if not rbm.tied:
         raise ValueError(
             f"`{name}` needs symmetric weights: an untied layer has no energy function. "
-            "Received an RBM with tied=False; train it with wake-sleep instead."
+            "Received an RBM with tied=False; below the top of a `DeepBeliefNetwork`, `WakeSleep` "
+            "trains such layers."
         )
 
 

@@ -42,7 +42,7 @@ class Weighing(NamedTuple):
 
 
 def weighing(rows, weights=None):
-    """Weights of rows, (batch,), with their total; what it gave once is not exchanged again.
+    """Weights of rows, (batch,), with their total; a `Weighing` is returned as it is.
 
     The total is in single precision at least, since float16 counts to 2,048.
     """

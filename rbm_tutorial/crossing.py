@@ -72,17 +72,18 @@ def bennett_log_partition(
     a, b = estimates_of_chains(forward, reverse)
     m = math.log(len(a) / len(b))
 
-    def sides(c):
-        return _sigmoid(a - c - m), _sigmoid(m + c - b)
+    def log_sides(c):
+        return _log_sigmoid(a - c - m), _log_sigmoid(m + c - b)
 
     low, high = min(a.min(), b.min()) - abs(m) - 1, max(a.max(), b.max()) + abs(m) + 1
     while high - low > 1e-9 * max(1.0, abs(high)):
         c = (low + high) / 2
-        left, right = sides(c)
-        low, high = (c, high) if left.sum() > right.sum() else (low, c)
-    left, right = sides((low + high) / 2)
-    slope = np.sum(left * (1 - left)) + np.sum(right * (1 - right))
-    variance = len(a) * left.var(ddof=1) + len(b) * right.var(ddof=1)
+        left, right = map(np.logaddexp.reduce, log_sides(c))
+        low, high = (c, high) if left > right else (low, c)
+    sides = log_sides((low + high) / 2)
+    top = max(map(np.max, sides))  # histograms may be hundreds of nats apart
+    slope = sum(np.sum(np.exp(side - top) * -np.expm1(side)) for side in sides)
+    variance = sum(len(side) * np.exp(side - top).var(ddof=1) for side in sides)
     return BennettEstimate((low + high) / 2, math.sqrt(variance) / slope)
 
 
@@ -149,5 +150,5 @@ def class_shares(labels, number_classes: int, log_weights=None) -> ClassShares:
     return ClassShares(shares, np.sqrt(w**2 @ (is_class - shares) ** 2))
 
 
-def _sigmoid(x):
-    return 0.5 * (1 + np.tanh(x / 2))
+def _log_sigmoid(x):
+    return -np.logaddexp(0, -x)

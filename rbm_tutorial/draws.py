@@ -47,8 +47,8 @@ class Samples(NamedTuple):
     Attributes:
         v: the draws, (number, visible) or (number, rows, visible).
         steps: Gibbs steps before them.
-        potential_scale_reduction: R̂ of the free energies over the second half of these steps, the
-            largest of all rows.
+        potential_scale_reduction: R̂ of the free energies over the second half of these steps, or
+            over all if one run was enough; the largest of all rows.
     """
 
     v: object
@@ -68,8 +68,9 @@ def sample(
     """Draw from p(v), or from p(v_unknown | v_known), by chains that run until they have mixed.
 
     Each draw is the end of a chain of its own, which starts at units drawn by biases alone. After
-    `steps`, and whenever the run is twice as long, R̂ of the free energies over its second half
-    says whether the chains agree by then. It cannot speak of places where no chain has been.
+    `steps`, R̂ of the free energies says whether the chains agree by then; if not, the run is made
+    twice as long, and R̂ is that of its second half. It cannot speak of places where no chain has
+    been.
 
     Args:
         model: an `RBM` of any types of units, or a `DeepBeliefNetwork`; of that `v` and `known` are

@@ -24,22 +24,22 @@ def is_stream(x) -> bool:
     return hasattr(x, "__iter__") and not hasattr(x, "__len__")
 
 
-def images(x, labeled: bool = False):
+def images(x, labeled: bool = False, name: str = "x"):
     """x as Keras is to get it: a NumPy array, a data set of batches, or the stream that it is.
 
     Labels of a data set are left out unless the model is `labeled`.
-    Raises: `ValueError` for what holds no real numbers, or no example.
+    Raises: `ValueError` about `name` for what holds no real numbers, or no example.
     """
     if is_dataset(x):
-        return batches_of_images(x, labeled)
+        return batches_of_images(x, labeled, name)
     if is_stream(x):
         if isinstance(x, keras.utils.PyDataset) and x.num_batches == 0:
-            check_examples("x", 0)
+            check_examples(name, 0)
         # Of all iterators Keras takes generators alone.
         plain = hasattr(x, "__next__") and not isinstance(x, GeneratorType)
         return (batch for batch in x) if plain else x
-    x = real_array("x", x)
-    check_examples("x", len(x) if x.ndim else 0)
+    x = real_array(name, x)
+    check_examples(name, len(x) if x.ndim else 0)
     return x.astype("float32") if x.dtype == bool else x
 
 

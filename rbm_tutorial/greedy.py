@@ -249,7 +249,7 @@ def checked_examples(name, data, rbms):
     top = rbms[-1]
     labeled = isinstance(top, LabeledRBM)
     if is_dataset(x) and labels is None:
-        x, labels, weights = arrays_of(name, images(x, labeled))
+        x, labels, weights = arrays_of(name, images(x, labeled, name))
     x = real_array(name, x).astype("float32")
     check_matrix(name, x, rbms[0].number_visible_units)
     check_examples(name, len(x))

@@ -57,7 +57,7 @@ class FastFit(WholeFiles):
         width               number of visible units, `None` if the model does not know it yet
         check(x, y=None, learns=True)  raises `ValueError` for what it cannot learn or judge
         start(x)            makes the weights, from the first batch of data (of an array: from all)
-        look(x)             makes them to be evaluated alone; if it sets `looked_at`, `fit` starts
+        look(x)             the same for an evaluation; if it sets `looked_at`, `fit` starts again
         prepare()           what else must be done before anything is traced
         watchers            functions of x, each of which makes a callback of its own for `fit`
         default_rate        of the SGD that `compile` takes without an optimizer
@@ -213,6 +213,7 @@ class FastFit(WholeFiles):
         width = self.width
         if width is None:
             batch, given["x"] = shown_batch(given["x"])
+            check_matrix("x", batch, None)
             width = batch.shape[1]
         held_out = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
         try:
@@ -254,13 +255,14 @@ class FastFit(WholeFiles):
             if not self.built or (learns and self.looked_at):
                 first, given["x"] = with_first(given["x"])
                 self._check(first, learns=learns)  # a mistake must not fix the width
-                self.start(first) if learns else self.look(first)
+                (self.start if learns else self.look)(first)
                 self.looked_at = self.looked_at and not learns
             if learns and self.compiled and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
             self.prepare()
         if learns:
             self._trace_anew_if_changed()
+            self._follow_rate()
         return given
 
     def _follow_rate(self, logs=None):
@@ -275,7 +277,6 @@ class FastFit(WholeFiles):
         given = self._checked(given, learns)
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
-        self._follow_rate() if learns else None
         with weights_kept(self), executions.trained_by(self):
             return method(**given)
 

@@ -110,14 +110,14 @@ def step_along(units, old, new, followed, draws):
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
 class LiveLikelihood(keras.layers.Layer):
-    """Chains of their own that know log Z of the averaged weights θ̄ while a machine learns.
+    """Chains of their own that estimate log Z of the averaged weights θ̄ while a machine learns.
 
     θ̄ is the exponential average with the momentum of the optimizer, if that keeps one
     (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
     renewed, and the chains follow, so often that each step spreads their log-weights by about 0.04
     nats: at every second update or so while much is learned, at every tenth in the end, and at the
     first of an epoch. They begin by annealed importance sampling. What they draw depends on the
-    machine's seed alone and leaves its random state as it is.
+    machine's random state when they begin, and leaves it as it is.
 
     Args:
         number: of chains.
@@ -275,4 +275,4 @@ def checked_states(units, x, number: int):
     values = np.unique(np.concatenate([np.ravel(site) for site in units.sites(number)]))
     product = math.prod(x - float(value) for value in values)  # 0 at each of them
     message = "`x` must hold states where the likelihood is asked for: call `binarize`. Received"
-    return x + checked_range(product, 0, 0, f"{message} values x, x(1 - x) or the like")
+    return x + checked_range(product, 0, 0, f"{message} others: the product of x - state over them")

@@ -132,11 +132,22 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
             )
         self.imputation_steps = imputation_steps
 
+    def prepare(self):
+        super().prepare()
+        if self.rbm.activity_regularizer is not None:
+            raise ValueError(
+                "`activity_regularizer` of `rbm` must be None: Keras would apply it to examples "
+                f"with NaN. Received: {self.rbm.activity_regularizer}"
+            )
+
     def start(self, x):
         super().start(_with_means(np.asarray(x, "float32")))
 
     def check(self, x, y=None, learns=True):
-        super().check(_with_means(x) if learns else x, y, learns)
+        if learns:
+            known_sites(self.rbm.visible_units, ~np.isnan(x), "x")
+            x = _with_means(x)
+        super().check(x, y, learns)
 
     def batch_loss(self, x, y, y_pred, weights, training):
         if training:

@@ -33,7 +33,7 @@ def kept(name, initial, shape=None, dtype=None):
         def initial(shape, dtype):
             return ops.convert_to_tensor(given, dtype)
 
-    return keras.Variable(
+    variable = keras.Variable(
         initial,
         shape=shape,
         dtype=dtype,
@@ -42,6 +42,15 @@ def kept(name, initial, shape=None, dtype=None):
         synchronization="on_read",
         aggregation="only_first_replica",
     )
+    variable.begins_at = initial
+    return variable
+
+
+def begin_again(source) -> None:
+    """Give each variable that `kept` made for `source` what it would begin at now."""
+    for variable in source.variables:
+        if hasattr(variable, "begins_at"):
+            variable.assign(variable.begins_at(variable.shape, variable.dtype))
 
 
 def begins(source, rbm) -> bool:

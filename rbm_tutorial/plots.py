@@ -193,7 +193,8 @@ def training_curves(
     for key, label, style in [(metric, "training", "-"), (f"val_{metric}", "validation", "--")]:
         if key in curves:
             ax.plot(first + np.arange(1, len(curves[key]) + 1), curves[key], style, label=label)
-    ax.set(xlabel="epochs", ylabel=f"{metric.replace('_', ' ')} (nats)")
+    unit = "" if metric.endswith("accuracy") else " (nats)"
+    ax.set(xlabel="epochs", ylabel=f"{metric.replace('_', ' ')}{unit}")
     if f"val_{metric}" in history:
         ax.legend()
     return ax
@@ -224,13 +225,14 @@ def energy_landscape(rbm, ax: Axes | None = None) -> Axes:
 
 
 def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axes:
-    """How the values of one parameter of the layer, `w_rec`, `hb` or `vb`, are distributed.
+    """How the values of one parameter of the layer, `w_rec`, `w_gen`, `hb` or `vb`, are spread.
 
     Raises: `ValueError` for a layer that is not built, and for another name.
     """
     check_built(rbm, "parameter_histogram")
-    if f"{name}" not in ("w_rec", "w_gen", "hb", "vb"):
-        raise ValueError(f"`name` must be a parameter: w_rec, hb or vb. Received: {name!r}")
+    parameters = ["w_rec", "w_gen", "hb", "vb"]
+    if name not in parameters:
+        raise ValueError(f"`name` must be one of {parameters}. Received: {name!r}")
     ax = _axes(ax)
     ax.hist(finite_array(name, getattr(rbm, name)).ravel(), bins=60)
     ax.set(xlabel=name, ylabel="count")

@@ -11,6 +11,7 @@ from keras import ops
 
 from rbm_tutorial.backend import affine, check_tensorflow, fork_stream, single, uniform
 from rbm_tutorial.checks import (
+    check_built,
     check_count,
     check_ends,
     check_examples,
@@ -61,7 +62,7 @@ class RBM(keras.layers.Layer):
 
     Under mixed precision a call of the layer computes in half precision, all else in the precision
     of the variables, energies and costs at least in single precision. Methods named `sample_*` and
-    `*_gibbs`, `cd_update` and `uniform` draw random numbers; no other method does.
+    `*_gibbs`, `cd_update` and `uniform` draw random numbers, and so does building the layer.
 
     Raises: `ValueError` for arguments out of range, and two layers of unbounded units. Every method
     raises `ValueError` for a tensor of another rank or width or values that its units cannot have,
@@ -231,7 +232,8 @@ class RBM(keras.layers.Layer):
 
         Args:
             data: array (examples, visible) or `tf.data.Dataset` of batches of that shape, values
-                in [0, 1] (binary units); labels are left out. It builds the layer. Draws nothing.
+                in [0, 1] (binary units); labels are left out. Of a layer that is not built it
+                draws the weights, and else nothing.
 
         Raises: `ValueError` for empty or infinite data or values outside [0, 1].
         Source: Hinton, A practical guide (2012), section 8.
@@ -249,13 +251,12 @@ class RBM(keras.layers.Layer):
         self.vb.assign(self.visible_units.logits(total / count))
 
     def untie(self) -> "RBM":
-        """A new layer with the same recognition weights and biases, and w_gen starting at w_recᵀ.
+        """A new layer of the same weights, of which w_gen, in a tied layer w_recᵀ, is its own.
 
         It draws numbers of its own.
         Raises: `ValueError` if this layer has not been built.
         """
-        if not self.built:
-            raise ValueError("`untie` copies weights: call `build` first. Received an unbuilt RBM.")
+        check_built(self, "untie")
         config = {**self.get_config(), "tied": False, "name": f"{self.name}_untied"}
         untied = type(self).from_config(config)
         untied.build((None, self.number_visible_units))

@@ -207,8 +207,8 @@ def validation_told(validating):
 def only_data_end(callbacks):
     """Make a `RuntimeError` of a callback's `StopIteration`, as generators do (PEP 479).
 
-    Keras 3.15 takes it for the end of the data, and goes on. Name data that end too early, or hold
-    nothing.
+    Keras 3.15 takes it for the end of the data, and goes on. Errors about data that end too early,
+    or hold nothing, name `x`.
     """
     hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_")]
     before = [(callback, dict(vars(callback))) for callback in callbacks]
@@ -253,10 +253,10 @@ class RaiseOnNaN(keras.callbacks.Callback):
         if bad:
             kind = "NaN" if np.isnan(logs[bad[0]]).any() else "infinite"
             raise ValueError(
-                f"The {bad[0]} of epoch {epoch} is {kind}: x must hold values that its units can "
-                "have (states, for a likelihood), y labels of its classes, sample weights must be "
-                "at least 0, and the learning rate must not be too large. On JAX the weights are "
-                "those of the epoch before."
+                f"The {bad[0]} of epoch {epoch + 1} is {kind}: x must hold values that its units "
+                "can have (states, for a likelihood), y labels of its classes, sample weights must "
+                "be at least 0, and the learning rate must not be too large. On JAX the weights "
+                "are those of the epoch before."
             )
 
 

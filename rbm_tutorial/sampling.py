@@ -157,10 +157,10 @@ def checked_known(known, shape: tuple[int, int]) -> np.ndarray:
     return np.broadcast_to(known.astype(bool), shape)
 
 
-def known_sites(units, known) -> np.ndarray:
+def known_sites(units, known, name: str = "known") -> np.ndarray:
     """Which sites are known, (rows, sites), if `known`, (rows, visible), says it of the units.
 
-    Raises: `ValueError` for groups of units of which one is on that are known in part.
+    Raises: `ValueError` about `name` for groups, of which one unit is on, that are known in part.
     """
     width = known.shape[1]
     if units.log_normalizer(ops.zeros((1, width))).shape[1] == width:
@@ -171,7 +171,7 @@ def known_sites(units, known) -> np.ndarray:
     share = known @ member / member.sum(axis=0)
     if not np.isin(share, (0, 1)).all():
         raise ValueError(
-            "`known` must hold all units of a group of which one is on, or none. "
+            f"`{name}` must hold all units of a group of which one is on, or none. "
             "Received groups that are known in part."
         )
     return share == 1
@@ -182,7 +182,7 @@ def inpaint(rbm, v, known, steps: int):
 
     Args:
         rbm: the layer that draws.
-        v: where the chains start, (chains, visible), right where `known` is true.
+        v: where the chains start, (chains, visible), with the right values where `known` is true.
         known: booleans, (visible,) or (chains, visible).
         steps: Gibbs steps.
 
@@ -220,6 +220,7 @@ def denoise(rbm, noisy, flip_rate: float, steps: int = 100, burn_in: int = 20):
             "`flip_rate` must lie between 0 and 1, and `burn_in` below `steps`. "
             f"Received: {flip_rate}, {burn_in} and {steps}"
         )
+    check_binary("noisy", noisy)
     v = rbm.checked_visible(noisy, "noisy")
     evidence = (2 * v - 1) * math.log((1 - flip_rate) / flip_rate)
     one_step, total = _compiled(rbm, _step_given_evidence), 0

@@ -119,8 +119,8 @@ def train_rbm(
     ]:
         check_count(name, value)
     check_not_negative("tolerance", tolerance)
-    batches = example_batches(data, map_fn, batch_size, shuffle_buffer, rbm.seed)
     model = ContrastiveDivergence(rbm)
+    batches = example_batches(data, map_fn, batch_size, shuffle_buffer, rbm.seed)
     model.compile()  # SGD(rbm.learning_rate)
     model.fit(
         batches,

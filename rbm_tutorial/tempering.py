@@ -192,6 +192,8 @@ class TemperedChains(keras.layers.Layer):
         Raises: `ValueError` for fewer than one step.
         """
         check_count("steps", steps)
+        if not hasattr(self, "replicas"):
+            raise ValueError("`run` needs replicas: call `start(rbm)` first. Received none.")
         state = Replicas(*(variable.value for variable in self.replicas))
 
         def step_and_look(state):

@@ -20,7 +20,7 @@ from rbm_tutorial.contrast import (
 )
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.live_likelihood import LiveLikelihood
-from rbm_tutorial.negatives import chosen_negatives
+from rbm_tutorial.negatives import begin_again, chosen_negatives
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.saving import with_objects
 
@@ -64,8 +64,8 @@ class ContrastiveDivergence(FastFit):
             about 100 batches, of the data and of p(h=1 | data).
         negatives: where v⁽ᵏ⁾ comes from, an object of module `negatives`.
         likelihood_chains: 0, or the number of chains by which `fit` and `evaluate` report the
-            log-likelihood, too; 100 are enough. Of weights that were set by hand they know nothing:
-            call `live.begin(rbm)` after it.
+            log-likelihood, too; 100 are enough. They do not notice weights that you set by hand:
+            call `live.begin(rbm)` afterwards.
         reconstruct_every: in training the reconstruction cost is the mean over the first update of
             an epoch and every so-many-th after it, since it costs a product beside the five of an
             update.
@@ -156,6 +156,8 @@ class ContrastiveDivergence(FastFit):
     def start(self, x):
         if self.adapts:
             self.rbm.adapt(x)
+            if self.built:  # by an evaluation, when the biases knew nothing of the data
+                begin_again(self.negatives)
         if not self.built:
             self.build((None, self.rbm.number_visible_units))
 

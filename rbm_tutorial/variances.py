@@ -10,7 +10,13 @@ import keras
 from keras import ops
 
 from rbm_tutorial.backend import replicas, single, wait_for
-from rbm_tutorial.checks import check_built, check_matrix, real_array, real_tensor
+from rbm_tutorial.checks import (
+    check_built,
+    check_matrix,
+    finite_number,
+    real_array,
+    real_tensor,
+)
 from rbm_tutorial.contrast import batch_mean, weighing
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
@@ -104,9 +110,9 @@ class VarianceLearning(ContrastiveDivergence):
 
         `log_z` is that of the RBM, as from `exact_log_partition` or `ais_log_partition`; it does
         not depend on σ. Draws nothing.
-        Raises: `ValueError` for another shape, NaN or infinity.
+        Raises: `ValueError` for another shape, NaN or infinity, of `log_z` too.
         """
-        u = self.standardized(v)
+        u, log_z = self.standardized(v), finite_number("log_z", log_z)
         return -self.rbm.free_energy(u) - log_z - ops.sum(single(self.log_scale))
 
     def batch_loss(self, x, y, y_pred, weights, training):

@@ -138,17 +138,19 @@ class WakeSleep(FastFit):
         cost = self._track(x, y, y_pred, each)
         if not training:
             return self.part_of_replica(cost, each)
-        awake = dbn.sample_up(x)
+        awake = [ops.stop_gradient(states) for states in dbn.sample_up(x)]
         at_top = awake[-1] if y is None else top.join(awake[-1], y)
         contrast = contrast_with_model(top, at_top, self.negatives, self.offsets, each)
         self.free_energy_tracker.update_state(contrast.free_energy, weights)
         loss, v_k = contrast.loss, ops.stop_gradient(contrast.v_k)
-        dream = dbn.sample_down(v_k if y is None else top.split(v_k)[0])
+        at_top = v_k if y is None else top.split(v_k)[0]
+        dream = [ops.stop_gradient(states) for states in dbn.sample_down(at_top)]
         # No weight may change before the last draw: TensorFlow 2.21 drops that order by itself.
         awake = [wait_for(dream[0], states) for states in awake]
         for depth, rbm in enumerate(dbn.lower):
             loss += generation_cost(rbm, awake[depth], awake[depth + 1], each)
-            loss += recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weighing_k)
+            sleep = recognition_cost(rbm, dream[depth], dream[depth + 1], contrast.weighing_k)
+            loss += each.anything * sleep  # chains alone teach nothing
         return self.part_of_replica(loss + penalties, each)
 
     def _track(self, x, y, y_pred, each):

@@ -10,7 +10,6 @@ import tensorflow as tf
 from enumerated import enumerate_machine
 from machines import machine, parameters_of
 
-
 gc.set_threshold(200_000, 50, 50)  # what traces of graphs allocate need not be searched so often
 
 

@@ -85,6 +85,22 @@ def test_bennett_solves_its_equation():
     assert left == pytest.approx(right, rel=1e-6)
 
 
+@pytest.mark.parametrize("gap", [100, 300, 900])
+def test_bennett_solves_its_equation_where_histograms_are_far_apart(gap):
+    """Where both sides of it are too small for a float, their logarithms are equal."""
+    rng = np.random.default_rng(0)
+    up, down = rng.normal(0, 1, 300), -rng.normal(gap, 1, 100)
+    log_z, error = bennett_log_partition(normal_estimate(up, 1), normal_estimate(down, -1))
+    c, m = log_z - 3.0, np.log(3)
+    sides = special.log_expit(up - c - m), special.log_expit(m + c + down)
+    left, right = map(special.logsumexp, sides)
+    assert left == pytest.approx(right, abs=1e-5)
+    # Out there σ is an exponential, of which these are the first-order errors.
+    relative = [np.exp(side - special.logsumexp(side)) for side in sides]
+    first_order = np.sqrt(sum(len(r) * r.var(ddof=1) for r in relative)) / 2
+    assert error == pytest.approx(first_order, rel=1e-4)
+
+
 def test_estimates_of_chains_cross_at_log_z():
     """The densities' ratio at c is e^(c - log Z), so they are equal at log Z alone."""
     rbm = machine(scale=1.5)

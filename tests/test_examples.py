@@ -16,7 +16,7 @@ from machines import machine
 from networks import labeled_network
 from trained import EXAMPLES, assert_equal_weights, data_set_of, trainer
 
-from rbm_tutorial import RBM, WakeSleep
+from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, train_stack
 from rbm_tutorial.examples import images
 
 METHODS = ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"]
@@ -279,3 +279,15 @@ def test_a_model_has_a_loss_and_metrics_of_its_own(make, name):
 def test_a_batch_size_that_is_none_is_named(rbm, method, size):
     with pytest.raises(ValueError, match="`batch_size` must be"):
         getattr(trainer(rbm), method)(EXAMPLES, batch_size=size, verbose=0)
+
+
+def test_data_for_validation_are_named_where_they_are_wrong():
+    """In `train_stack`, which reads them first, and in `fit` before the width is known."""
+    x = tf.data.Dataset.from_tensor_slices(EXAMPLES)
+    with pytest.raises(ValueError, match="`validation_data` must be a data set of batches"):
+        train_stack(EXAMPLES, [RBM(3), RBM(2)], validation_data=x, verbose=0)
+    rows = (row for row in EXAMPLES)
+    model = ContrastiveDivergence(RBM(3))
+    model.compile()
+    with pytest.raises(ValueError, match="^`x` must have shape"):
+        model.fit(rows, validation_data=EXAMPLES, verbose=0)

@@ -7,6 +7,8 @@ from machines import machine
 from trained import EXAMPLES, FIT, assert_equal_weights, counted, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, WakeSleep
+from rbm_tutorial.negatives import PersistentChains
+from rbm_tutorial.tempering import TemperedChains
 
 
 def test_runs_of_other_steps_in_between_do_not_matter():
@@ -123,6 +125,23 @@ def test_a_layer_that_was_built_to_be_judged_is_adapted_all_the_same(look):
     for model in (judged, fresh):
         model.fit(BRIGHT, **FIT)
     assert_equal_weights(judged, fresh)
+
+
+@pytest.mark.parametrize("negatives", [PersistentChains(500), TemperedChains(500, num_betas=3)])
+def test_chains_that_an_evaluation_has_made_begin_again_where_the_data_are(negatives):
+    """When it made them, the biases from which they were drawn knew of no data."""
+    x = np.tile([[1.0, 0.0, 0.0, 1.0]], (40, 1))
+    model, means = trainer(RBM(3, seed=0), negatives=negatives), []
+    look = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: means.append(np.asarray(model.chains).mean(axis=0))
+    )
+    model.predict(x, verbose=0)
+    assert abs(np.asarray(model.chains).mean(axis=0) - 0.5).max() < 0.2
+    model.fit(x, callbacks=[look], verbose=0)
+    model.fit(x, callbacks=[look], verbose=0)
+    np.testing.assert_allclose(means, [x[0]] * 2, atol=0.02)
+    if isinstance(negatives, TemperedChains):
+        np.testing.assert_allclose(negatives.base, np.where(x[0], 6.9, -6.9), atol=0.02)
 
 
 def test_what_was_given_to_a_layer_after_it_was_judged_stays():

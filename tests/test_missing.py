@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from enumerated import derivatives, enumerate_machine, exact_of, sigmoid
-from machines import each_pair, machine, machine_of, parameters_of
+from machines import CLASSES, each_pair, machine, machine_of, parameters_of
 from sampled import p_value
 from trained import EXAMPLES, Given
 
@@ -183,6 +183,15 @@ def test_missing_values_for_validation_are_refused_before_anything_is_learned(ho
         model.fit(np.where(EXAMPLES, EXAMPLES, np.nan), verbose=0, **how)
     for old, new in zip(before, model.rbm.get_weights()):
         np.testing.assert_array_equal(old, new)
+
+
+def test_what_nan_would_spoil_is_refused_before_anything_is_learned():
+    model = incomplete(machine(activity_regularizer=keras.regularizers.L1(0.1)))
+    with pytest.raises(ValueError, match="`activity_regularizer` of `rbm` must be None"):
+        model.fit(EXAMPLES, verbose=0)
+    model = incomplete(machine(6, 2, visible_units=CLASSES))
+    with pytest.raises(ValueError, match="`x` must hold all units of a group"):
+        model.fit([[1, 0, 0, NAN, 1, 0], [0, 1, 0, NAN, NAN, NAN]], verbose=0)
 
 
 def test_a_batch_of_which_nothing_is_known_may_come_first(rbm):

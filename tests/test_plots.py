@@ -98,6 +98,8 @@ def test_training_curves_show_validation_where_there_is_one():
     assert [line.get_label() for line in ax.lines] == ["training", "validation"]
     np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[1, 4], [2, 3]])
     assert ax.get_ylabel() == "free energy (nats)"
+    ax = plots.training_curves({"accuracy": [0.5, 0.7]}, "accuracy")
+    assert ax.get_ylabel() == "accuracy"
     assert len(plots.training_curves(history, "loss").lines) == 1
 
 

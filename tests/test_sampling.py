@@ -240,6 +240,8 @@ def test_denoising_averages_the_enumerated_posterior(rbm, exact):
 def test_denoising_refuses_what_cannot_be(rbm, arguments, received):
     with pytest.raises(ValueError, match=received):
         denoise(rbm, NOISY, **arguments)
+    with pytest.raises(ValueError, match="`noisy` must be binary"):
+        denoise(rbm, NOISY / 2, 0.1)
 
 
 @each_pair("labels, binary", "real, binary")

@@ -175,6 +175,15 @@ def test_train_rbm_refuses_arguments_that_cannot_work(argument):
         train_rbm(RBM(3), EXAMPLES, **argument)
 
 
+@pytest.mark.parametrize("layer", [RBM(3, tied=False), keras.layers.Dense(3)])
+def test_train_rbm_refuses_what_it_cannot_train_before_any_example_is_read(layer):
+    def map_fn(example):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=r"ContrastiveDivergence|`rbm` must be an RBM"):
+        train_rbm(layer, digits(20), map_fn)
+
+
 def test_train_rbm_refuses_images_that_were_not_scaled():
     with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
         train_rbm(RBM(3), 255 * EXAMPLES, verbose=0)

@@ -230,3 +230,8 @@ def test_refuses_machines_that_do_not_fit(rbm):
         TemperedChains(5, base_rate=[0.5, 0.5]).start(rbm)
     with pytest.raises(ValueError, match="`TemperedChains` needs symmetric weights"):
         TemperedChains(5).start(rbm.untie())
+
+
+def test_a_run_without_replicas_says_what_is_missing(rbm):
+    with pytest.raises(ValueError, match=r"call `start\(rbm\)` first"):
+        TemperedChains(3).run(rbm, 5)

@@ -13,6 +13,7 @@ from scipy import special
 from trained import Given
 
 from rbm_tutorial import RBM, ContrastiveDivergence, variances
+from rbm_tutorial.callbacks import FreeEnergyGap
 from rbm_tutorial.exact import exact_log_partition
 from rbm_tutorial.variances import VarianceLearning, scale_gradient
 
@@ -143,6 +144,24 @@ def test_scales_start_at_the_data_of_fit_though_the_model_was_judged_before():
     for model in (judged, fresh):
         model.fit(x, shuffle=False, verbose=0)
     np.testing.assert_allclose(judged.log_scale, fresh.log_scale, rtol=1e-5)
+
+
+def test_the_gap_is_that_of_what_the_machine_sees():
+    """Data in units of their own would be compared with a machine of v/σ."""
+    model = model_of_two_reals()
+    history = model.fit(DATA, callbacks=[FreeEnergyGap(DATA[:8], DATA[8:])], verbose=0).history
+    scaled = DATA / np.exp(np.asarray(model.log_scale))
+    w, hb, vb = parameters_of(model.rbm)
+    free_energy = ((scaled - vb) ** 2).sum(axis=1) / 2 - np.logaddexp(0, scaled @ w + hb).sum(
+        axis=1
+    )
+    expected = free_energy[8:].mean() - free_energy[:8].mean()
+    assert history["gap"] == [pytest.approx(expected, rel=1e-4)]
+
+
+def test_log_z_must_be_a_number():
+    with pytest.raises(ValueError, match="`log_z` must be a finite number"):
+        model_of_two_reals().log_likelihood(DATA, np.nan)
 
 
 @only_tensorflow
