@@ -289,5 +289,5 @@ def test_data_for_validation_are_named_where_they_are_wrong():
     rows = (row for row in EXAMPLES)
     model = ContrastiveDivergence(RBM(3))
     model.compile()
-    with pytest.raises(ValueError, match="^`x` must have shape"):
+    with pytest.raises(ValueError, match=r"^`x` must have shape"):
         model.fit(rows, validation_data=EXAMPLES, verbose=0)
