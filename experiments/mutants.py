@@ -167,7 +167,8 @@ def exit_code(work, run):
     code = 1
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1), os.dup2(silence, 2)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
         os.chdir(work)
         sys.path.insert(0, str(work))
         os.environ["PYTHONPATH"] = str(work)  # of what tests start

@@ -60,7 +60,7 @@ class Blocks(keras.callbacks.Callback):
 
     left_at = None  # of the last run: epochs whose order was drawn, and the generator after that
 
-    def __init__(self, data, batch_size: int, shuffle: bool, first_epoch=int, device=None):
+    def __init__(self, data, batch_size: int, shuffle: bool, first_epoch=lambda: 0, device=None):
         super().__init__()
         device = jax.local_devices()[0] if device is None else device
         memory = device.memory_stats() or {}  # a CPU has none of its own

@@ -1,10 +1,10 @@
 """The log-likelihood while a machine learns, by chains that follow its averaged weights.
 
 Learning is a path from a machine whose log Z is easy to that which is wanted, as raised
-temperatures are; so annealed importance sampling along it (Neal 2001) knows log Z all the time. One
-noisy update moves the distribution too far for that; the *averaged* weights θ̄ move slowly. The
-chains must not be those that make the gradient, which pushes down just where they are. The chapter
-on training derives it.
+temperatures are; so annealed importance sampling along it (Neal 2001) can estimate log Z at every
+update. One noisy update moves the distribution too far for that; the *averaged* weights θ̄ move
+slowly. The chains must not be those that make the gradient, which pushes down just where they are.
+The chapter on training derives it.
 """
 
 import math

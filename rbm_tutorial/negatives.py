@@ -83,8 +83,7 @@ class DataChains(keras.layers.Layer):
 
     def draw(self, rbm, x, hidden_logits):
         """Draw v⁽ᵏ⁾, as many as there are examples: (batch, visible)."""
-        h = rbm.hidden_units.sample(hidden_logits, rbm.uniform)
-        v = rbm.visible_units.sample(rbm.visible_logits(h), rbm.uniform)
+        v = gibbs_step(rbm, x, hidden_logits)
         for _ in range(rbm.cd_steps - 1):
             v = gibbs_step(rbm, v)
         return v

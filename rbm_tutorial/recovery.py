@@ -114,7 +114,7 @@ def state_of(model):
     return [*model.variables, *optimizer, *model.metrics_variables]
 
 
-def part(variables):
+def give_own_memory(variables):
     """Give each variable memory of its own.
 
     With `use_ema` Keras 3.15 ends `fit` by weights that share it with their averages, and JAX, to
@@ -153,7 +153,7 @@ def weights_kept(model):
     if BACKEND != "jax":
         yield []
         return
-    part(state_of(model))
+    give_own_memory(state_of(model))
     kept = KeepState()
     kept.look_at(model)
     try:

@@ -83,9 +83,13 @@ def log_ratio(hidden_units, v, logits, vbs):
     return ops.matmul(v, vbs[0] - vbs[1]) + ops.sum(new - old, axis=1)
 
 
-def gibbs_step(rbm, v):
-    """Draw h ~ p(h | v) and then v ~ p(v | h): (chains, visible), known to be states or means."""
-    h = rbm.hidden_units.sample(rbm.hidden_logits(v), rbm.uniform)
+def gibbs_step(rbm, v, hidden_logits=None):
+    """Draw h ~ p(h | v) and then v ~ p(v | h): (chains, visible), known to be states or means.
+
+    `hidden_logits`, (chains, hidden), are what h receives from v, if they are known already.
+    """
+    logits = rbm.hidden_logits(v) if hidden_logits is None else hidden_logits
+    h = rbm.hidden_units.sample(logits, rbm.uniform)
     return rbm.visible_units.sample(rbm.visible_logits(h), rbm.uniform)
 
 
