@@ -304,9 +304,9 @@ def test_an_epoch_whose_loss_is_nan_raises_and_no_other_does():
     raise_on_nan = RaiseOnNaN()
     for name, value in [("loss", np.inf), ("val_loss", -np.inf), ("free_energy", np.inf)]:
         with pytest.raises(ValueError, match=f"The {name} of epoch 2 is infinite"):
-            raise_on_nan.on_epoch_end(2, {name: value})
+            raise_on_nan.on_epoch_end(1, {name: value})
     raise_on_nan.on_epoch_end(0, {"loss": -3.0, "val_loss": 2.0})
     raise_on_nan.on_epoch_end(0, {})
     for logs in ({"loss": np.nan}, {"loss": 1.0, "val_loss": np.nan}):
         with pytest.raises(ValueError, match="loss of epoch 7 is NaN"):
-            raise_on_nan.on_epoch_end(7, logs)
+            raise_on_nan.on_epoch_end(6, logs)
