@@ -162,6 +162,7 @@ class FastFit(WholeFiles):
 
     def train_on_batch(self, *args, **kwargs):
         """Make one update as Keras does."""
+        self._follow_rate()
         return self._on_batch(super().train_on_batch, args, kwargs, learns=True)
 
     def test_on_batch(self, *args, **kwargs):
@@ -262,7 +263,6 @@ class FastFit(WholeFiles):
             self.prepare()
         if learns:
             self._trace_anew_if_changed()
-            self._follow_rate()
         return given
 
     def _follow_rate(self, logs=None):

@@ -231,7 +231,7 @@ def parameter_histogram(rbm, name: str = "w_rec", ax: Axes | None = None) -> Axe
     """
     check_built(rbm, "parameter_histogram")
     parameters = ["w_rec", "w_gen", "hb", "vb"]
-    if name not in parameters:
+    if not isinstance(name, str) or name not in parameters:
         raise ValueError(f"`name` must be one of {parameters}. Received: {name!r}")
     ax = _axes(ax)
     ax.hist(finite_array(name, getattr(rbm, name)).ravel(), bins=60)
