@@ -234,24 +234,38 @@ class Child:
     """A fork that calls a function."""
 
     def __init__(self, function, *arguments, **environment):
-        self.results, results = FORK.Pipe(duplex=False)
+        self.pipe, pipe = FORK.Pipe()
 
         def call():
             os.environ.update(environment)
-            results.send(function(*arguments))
+            pipe.send(function(*arguments))
+            pipe.recv()  # others may still be receiving what this worker has sent them
 
         self.process = FORK.Process(target=call)
         self.process.start()
-        results.close()
+        pipe.close()
 
     def output(self):
         """What the function gave, or the exit code if it gave nothing."""
         try:
-            output = self.results.recv()
+            return self.pipe.recv()
         except EOFError:
-            output = None
-        self.process.join()
-        return self.process.exitcode if output is None else output
+            self.process.join()
+            return self.process.exitcode
+
+    def end(self):
+        """Let a process end that has given its output."""
+        if self.process.exitcode is None:
+            self.pipe.send("end")
+            self.process.join()
+
+
+def outputs_of(children):
+    """Of all of them; none ends before the others have given theirs."""
+    outputs = [child.output() for child in children]
+    for child in children:
+        child.end()
+    return outputs
 
 
 def outputs_of_two_workers(directory, last=None):
@@ -266,7 +280,7 @@ def outputs_of_two_workers(directory, last=None):
         Child(of_workers, directory, end, TF_CONFIG=json.dumps(task))
         for end, task in zip((None, last), tasks)
     ]
-    return [child.output() for child in children]
+    return outputs_of(children)
 
 
 if __name__ == "__main__":
@@ -274,7 +288,7 @@ if __name__ == "__main__":
     print(
         json.dumps(
             {
-                "devices": Child(of_devices).output(),
+                "devices": outputs_of([Child(of_devices)])[0],
                 "workers": outputs_of_two_workers(f"{folder}/whole"),
                 "killed": outputs_of_two_workers(f"{folder}/killed", last=4),
                 "resumed": outputs_of_two_workers(f"{folder}/killed"),
