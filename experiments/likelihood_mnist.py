@@ -84,8 +84,6 @@ for hidden in [100, 250, 500, 1000, 2000]:  # wide machines need smaller steps
     rate = BEST["learning_rate"] * (500 / hidden) ** 0.5
     options = BEST | {"learning_rate": rate, "averaged": True, "hidden": hidden}
     RECIPES[f"size_{hidden}"] = Recipe(**options)
-for seed in [1, 2]:  # size_500 has seed 0
-    RECIPES[f"size_500_seed_{seed}"] = Recipe(**BEST, averaged=True, seed=seed)
 
 
 def binary_images(images, recipe, seed):
