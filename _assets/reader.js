@@ -64,7 +64,8 @@ document.addEventListener("DOMContentLoaded", () => {
   // What scrolls sideways can be reached, and so scrolled, by the keyboard.
   const sized = new ResizeObserver((entries) => {
     for (const { target } of entries) {
-      if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+      const scrolls = target.scrollWidth > target.clientWidth + 1 && getComputedStyle(target).overflowX !== "visible";
+      if (scrolls) target.tabIndex = 0;
       else target.removeAttribute("tabindex");
     }
   });

@@ -43,10 +43,16 @@ def open_page(browser, address, formulas=True, **settings):
     return SimpleNamespace(page=page, trouble=trouble, loaded=loaded)
 
 
-def unfold(page):
-    """Open what is folded, and lay out what is far from the screen, too."""
-    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+def lay_out(page):
+    """Give what is far from the screen its size, too, and let the page's code see it."""
     page.add_style_tag(content="* { content-visibility: visible !important; }")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+
+def unfold(page):
+    """Open what is folded, and lay out all."""
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    lay_out(page)
 
 
 def barriers(page, rules):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from built_pages import EVERY, HTML, PHONE, WIDE, open_page
+from built_pages import EVERY, HTML, PHONE, WIDE, lay_out, open_page
 
 pytest_plugins = ["chromium"]
 FIRST = "chapters/01_energy.html"
@@ -73,8 +73,10 @@ IN_VIEW = """() => {
 @pytest.mark.parametrize("name", ["index.html", FIRST])
 def test_the_tab_key_goes_through_what_a_phone_shows_and_back(read, name):
     page = read(name, viewport=PHONE)
-    # This button comes and goes with scrolling, a moment later than the keys.
+    # This button comes and goes with scrolling, a moment later than the keys; and what is far from
+    # the screen becomes a stop, if it scrolls sideways, a moment after they come there.
     page.add_style_tag(content="#pst-back-to-top { display: none !important; }")
+    lay_out(page)
     page.evaluate(IN_VIEW)
     for _ in range(250):
         page.keyboard.press("Tab")
@@ -87,6 +89,13 @@ def test_the_tab_key_goes_through_what_a_phone_shows_and_back(read, name):
     assert 30 < len(there) < 200
     assert not [stop["name"] for stop in there + back if not stop["seen"]]
     assert [stop["name"] for stop in reversed(back)] == [stop["name"] for stop in there]
+
+
+def test_a_figure_as_wide_as_a_phone_is_no_stop_of_the_tab_key(read):
+    page = read(FIRST, viewport=PHONE)
+    lay_out(page)
+    assert page.locator(".cell_output:has(> figure)").count() > 4
+    assert page.locator(".cell_output:has(> figure)[tabindex='0']").count() == 0
 
 
 def test_code_that_scrolls_on_a_phone_says_so_and_can_be_reached(read):
