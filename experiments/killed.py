@@ -130,6 +130,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--to", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
+    time.sleep(2)  # a thread that starts as TensorFlow is imported holds a lock for a moment
     rng = np.random.default_rng(options.seed)
     report = {
         "backend": keras.backend.backend(),

@@ -61,6 +61,7 @@ class Recipe:
     epochs: int = 100
     averaged: bool = False  # exponential average of the weights, over about 1,000 steps
     binarized: str = "each epoch"  # or "once", as in 2008, or "by threshold", as others do
+    weight_decay: float = 0.0  # of the weights, not of the biases
     seed: int = 0
 
 
@@ -142,7 +143,13 @@ def compiled_model(recipe, digits, rbm=None):
     model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)
     schedule = linear_decay(recipe.learning_rate, steps)
-    optimizer = keras.optimizers.SGD(schedule, use_ema=recipe.averaged, ema_momentum=0.999)
+    optimizer = keras.optimizers.SGD(
+        schedule,
+        weight_decay=recipe.weight_decay or None,
+        use_ema=recipe.averaged,
+        ema_momentum=0.999,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["hb", "vb"])
     model.compile(optimizer, steps_per_execution=50)
     model.build((None, rbm.number_visible_units))
     return model

@@ -269,7 +269,9 @@ def main():
         measure_workers(options)
     else:
         result = train(options) if options.command == "train" else all_reduce(options)
-        print(json.dumps(result))
+        print(json.dumps(result), flush=True)
+        if "TF_CONFIG" in os.environ:
+            time.sleep(2)  # another worker may still read this one's part of the last all-reduce
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 import keras
 import numpy as np
@@ -285,6 +286,9 @@ def outputs_of_two_workers(directory, last=None):
 
 if __name__ == "__main__":
     (folder,) = sys.argv[1:]
+    # A thread that TensorFlow starts as it is imported registers its name under a lock. A fork in
+    # that moment would inherit the lock, and each of its own threads wait for it for good.
+    time.sleep(2)
     print(
         json.dumps(
             {
