@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from limits import products, products_numpy
 from others import pytorch, rbms, scikit_learn, source
-from ours import cd_update, fit, fit_1, fit_tfds, train_rbm
+from ours import cd_update, fit, fit_1, fit_tfds, fit_xla, train_rbm
 
 
 class Contender(NamedTuple):
@@ -32,6 +32,7 @@ CONTENDERS = {
     "rbms": Contender(rbms, "torch", PCD),
     "fit": Contender(fit, "tensorflow", CD + PCD),
     "fit, oneDNN": Contender(fit, "oneDNN", CD + PCD),
+    "fit by XLA": Contender(fit_xla, "tensorflow", CD + PCD),
     "fit on JAX": Contender(fit, "jax", CD + PCD),
     "fit, one update an execution": Contender(fit_1, "tensorflow", CD1),
     "fit from TFDS": Contender(fit_tfds, "tensorflow", CD1),

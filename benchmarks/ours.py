@@ -35,7 +35,7 @@ def timed_fit(train):
     return run
 
 
-def fitted(setting, data, examples, steps_per_execution=None, **kwargs):
+def fitted(setting, data, examples, steps_per_execution=None, jit_compile="auto", **kwargs):
     """`ContrastiveDivergence.fit` as a user has it: progress and monitoring on."""
     import keras
 
@@ -44,7 +44,9 @@ def fitted(setting, data, examples, steps_per_execution=None, **kwargs):
     rbm = new_rbm(setting)
     model = ContrastiveDivergence(rbm, setting.batch if setting.persistent else 0)
     model.compile(
-        keras.optimizers.SGD(setting.learning_rate), steps_per_execution=steps_per_execution
+        keras.optimizers.SGD(setting.learning_rate),
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
     )
 
     def train(epochs, note):
@@ -63,6 +65,12 @@ def fit_1(setting, x):
     """`fit` from an array with one update between two returns to Python, the default of Keras."""
     x = x[: setting.steps * setting.batch]
     return fitted(setting, x, len(x), steps_per_execution=1, batch_size=setting.batch)
+
+
+def fit_xla(setting, x):
+    """`fit` from an array, compiled by XLA."""
+    x = x[: setting.steps * setting.batch]
+    return fitted(setting, x, len(x), jit_compile=True, batch_size=setting.batch)
 
 
 def fit_tfds(setting, x):

@@ -6,20 +6,24 @@ KERAS_BACKEND=jax they load no TensorFlow. TFDS, `train_rbm` and `cd_update`, wh
 """
 
 import contextlib
+import contextvars
 import itertools
 
 import keras
 import numpy as np
 from keras import ops
 
+from rbm_tutorial import threefry
+
 BACKEND = keras.backend.backend()
 LARGEST = float(np.finfo("float32").max)
+FOR_XLA = contextvars.ContextVar("for_xla", default=False)
 if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":
     import jax
 
-    from rbm_tutorial import threefry
+    threefry_on_jax = jax.jit(threefry.uniform, static_argnums=0)
 else:
     raise ImportError(
         "rbm_tutorial runs on Keras' TensorFlow and JAX backends. "
@@ -36,15 +40,32 @@ def check_tensorflow(name: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def traced_for_xla(whether: bool = True):
+    """Let what TensorFlow traces in this context be such as XLA can compile well."""
+    before = FOR_XLA.set(whether)
+    try:
+        yield
+    finally:
+        FOR_XLA.reset(before)
+
+
+def by_xla(x) -> bool:
+    """Whether `x` is a tensor of a function that XLA compiles, in which nothing can raise."""
+    if BACKEND == "jax":
+        return isinstance(x, jax.core.Tracer)
+    return FOR_XLA.get() and not tf.executing_eagerly()
+
+
 def checked_range(x, low: float, high: float, message: str):
     """`x` itself, once all of it is known to lie in [low, high]; NaN does not.
 
     Otherwise raises a `ValueError`, `message` and the range of `x`. In a `tf.function` what is
     computed from the returned tensor waits for the check, which raises
-    `tf.errors.InvalidArgumentError`; XLA drops it. In `jax.jit`, which cannot raise, what lies
-    outside becomes NaN, and so does what is computed from it.
+    `tf.errors.InvalidArgumentError`. What XLA compiles cannot raise: if that is known, as always on
+    JAX, what lies outside becomes NaN, and so does what is computed from it; else it passes.
     """
-    if BACKEND == "jax" and isinstance(x, jax.core.Tracer):
+    if by_xla(x):
         return ops.where((x >= low) & (x <= high), x, np.nan)
     if BACKEND == "jax":
         host = np.asarray(x)  # on a processor the same memory, and nothing to compile
@@ -88,12 +109,15 @@ def wait_for(first, x):
 def uniform(shape, seed):
     """Draw uniform float32 numbers in [0, 1) that depend on `seed`, (2,) integers.
 
-    They are multiples of 2⁻²³ on TensorFlow and of 2⁻²⁴ on JAX, so the least probability above 0 of
-    which an event can be drawn is 1.2e-7 and 6e-8; rarer ones happen as often as these.
+    They are multiples of 2⁻²³ on TensorFlow and of 2⁻²⁴ where XLA compiles, as on JAX, so the least
+    probability above 0 of which an event can be drawn is 1.2e-7 and 6e-8; rarer ones happen as
+    often as these.
     Under `tf.distribute` they depend on the replica, too, and on nothing else anywhere.
     """
     if BACKEND == "jax":
-        return threefry.uniform(tuple(shape), jax.numpy.asarray(seed, "uint32"))
+        return threefry_on_jax(tuple(shape), jax.numpy.asarray(seed, "uint32"))
+    if by_xla(seed):
+        return threefry.uniform(shape, tf.cast(seed, "uint32"))
     replica = tf.distribute.get_replica_context()
     if replica is not None and replica.num_replicas_in_sync > 1:
         seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)

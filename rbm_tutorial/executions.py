@@ -5,13 +5,60 @@ import math
 
 import keras
 
-from rbm_tutorial.backend import BACKEND
+from rbm_tutorial.backend import BACKEND, distributed, traced_for_xla
 
 if BACKEND == "tensorflow":
     import tensorflow as tf
 
 UPDATES_AN_EXECUTION = 64 if BACKEND == "jax" else 16
 COMPILED = "steps_per_execution", "train_function", "test_function", "predict_function"
+
+
+class Executions(keras.Model):
+    """A Keras model whose steps XLA can compile on TensorFlow, too, and several workers can share.
+
+    Not under a `tf.distribute` strategy, where replicas exchange numbers.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.distributed = distributed()
+        self.supports_jit = not self.distributed
+        self.jit_compile = self.chosen("auto")
+
+    def chosen(self, jit_compile):
+        """Whether XLA is to compile, for what `compile` is given; on TensorFlow if asked to."""
+        return False if jit_compile == "auto" and BACKEND == "tensorflow" else jit_compile
+
+    def train_step(self, *args):
+        with traced_for_xla(self.jit_compile):
+            return super().train_step(*args)
+
+    def test_step(self, *args):
+        with traced_for_xla(self.jit_compile):
+            return super().test_step(*args)
+
+    def predict_step(self, *args):
+        with traced_for_xla(self.jit_compile):
+            return super().predict_step(*args)
+
+    def make_train_function(self, force=False):
+        if not made_for_workers(self, "train", force):
+            super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        if not made_for_workers(self, "test", force):
+            super().make_test_function(force)
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        """Trace no batch to make weights, as Keras does: they were made, of real examples."""
+
+    _maybe_symbolic_build = _symbolic_build  # under a strategy, which may fail before that
+
+
+def errors_wait(model) -> bool:
+    """Whether bad values become NaN in a model's steps, since what XLA compiles cannot raise."""
+    return BACKEND == "jax" or model.jit_compile
 
 
 @contextlib.contextmanager

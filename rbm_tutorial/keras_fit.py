@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from rbm_tutorial import executions, pipelines
-from rbm_tutorial.backend import BACKEND, distributed, replicas
+from rbm_tutorial.backend import BACKEND, replicas
 from rbm_tutorial.checks import check_count, check_examples, check_matrix
 from rbm_tutorial.examples import (
     EXAMPLES,
@@ -49,7 +49,7 @@ if BACKEND == "jax":
     from rbm_tutorial import blocks
 
 
-class FastFit(WholeFiles):
+class FastFit(executions.Executions, WholeFiles):
     """A Keras model whose `fit` makes many updates between two returns to Python.
 
     A subclass gives
@@ -69,13 +69,14 @@ class FastFit(WholeFiles):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.supports_jit = BACKEND == "jax"  # on TensorFlow XLA would drop the check of the data
-        self.distributed = distributed()
         self.traced_with = self.learning = self.rate = None
         self.block_function, self.shortened = None, {}
 
     def compile(self, optimizer=None, loss=None, *, steps_per_execution=None, **kwargs):
         """Compile as Keras does, but by default many updates run between two returns to Python.
+
+        With `jit_compile=True` XLA compiles on TensorFlow, too, which pays for long runs, and bad
+        values of data sets are errors only at the end of an epoch, as on JAX; draws are others.
 
         `steps_per_execution` is their number, on TensorFlow 16, on JAX 64: callbacks of batches are
         called once in so many. Under a `tf.distribute` strategy, where Keras 3.15 cannot do it, the
@@ -88,6 +89,7 @@ class FastFit(WholeFiles):
         steps_per_execution = executions.updates_an_execution(self, steps_per_execution)
         self.rate = self.default_rate if optimizer is None else None
         optimizer = keras.optimizers.SGD(self.rate) if optimizer is None else optimizer
+        kwargs["jit_compile"] = self.chosen(kwargs.get("jit_compile", "auto"))
         super().compile(optimizer, None, steps_per_execution=steps_per_execution, **kwargs)
         if self.distributed:  # not by plain assignment: Keras would list it beside other metrics
             object.__setattr__(self, "_loss_tracker", executions.loss_of_replicas(self))
@@ -96,14 +98,17 @@ class FastFit(WholeFiles):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        config |= {"rate": self.rate} if config else {}  # nothing of one that is not compiled
+        own = {"rate": self.rate, "xla": BACKEND == "tensorflow" and self.jit_compile}
+        config |= own if config else {}  # nothing of one that is not compiled
         return {n: v for n, v in config.items() if n != "steps_per_execution" or self.steps_chosen}
 
     def compile_from_config(self, config):
-        # Keras leaves this to us. Whether XLA compiles depends on the backend that loads the model.
+        # Keras leaves this to us. On JAX XLA compiles whatever was chosen on TensorFlow.
         with of_configuration("compile_config"):
-            of_keras = {n: v for n, v in config.items() if n not in ("jit_compile", "rate")}
-            self.compile(**keras.saving.deserialize_keras_object(of_keras))
+            chosen = {"jit_compile": True} if BACKEND == "tensorflow" and config.get("xla") else {}
+            own = ("jit_compile", "rate", "xla")
+            of_keras = {name: v for name, v in config.items() if name not in own}
+            self.compile(**keras.saving.deserialize_keras_object(of_keras), **chosen)
         self.rate = config.get("rate")
         if self.built:
             self.optimizer.build(self.trainable_variables)
@@ -158,7 +163,7 @@ class FastFit(WholeFiles):
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
             result = super().predict(**untuned(given, self.distributed))
-        return checked_prediction(result)
+        return checked_prediction(result, executions.errors_wait(self))
 
     def train_on_batch(self, *args, **kwargs):
         """Make one update as Keras does."""
@@ -200,14 +205,6 @@ class FastFit(WholeFiles):
         if self.distributed:
             self._loss_tracker.size = each.size
         return loss / replicas()  # Keras sums over them
-
-    def make_train_function(self, force=False):
-        if not executions.made_for_workers(self, "train", force):
-            super().make_train_function(force)
-
-    def make_test_function(self, force=False):
-        if not executions.made_for_workers(self, "test", force):
-            super().make_test_function(force)
 
     def _with_validation(self, given):
         """The arguments of `fit`, once `validation_data` are known to be like what it trains on."""
@@ -279,11 +276,6 @@ class FastFit(WholeFiles):
         given = self._ready(given, learns)
         with weights_kept(self), executions.trained_by(self):
             return method(**given)
-
-    def _symbolic_build(self, iterator=None, data_batch=None):
-        """Trace no batch to make weights, as Keras does: `_ready` made them, of real examples."""
-
-    _maybe_symbolic_build = _symbolic_build  # under a strategy, which may fail before that
 
     def _batched(self, given):
         """The arguments, an array as pipeline or `Blocks`, and the train function for these."""

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import BACKEND
+from rbm_tutorial.executions import errors_wait
 from rbm_tutorial.pipelines import ends_named
 
 
@@ -145,12 +145,12 @@ class KeepState(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def weights_kept(model):
-    """Put back the state at the start, or of the last epoch, if anything goes wrong on JAX.
+    """Put back the state at the start, or of the last epoch, if anything goes wrong by XLA.
 
-    There Keras gives the memory of all variables to the running step. Gives the callbacks that
-    look after it.
+    There NaN may have spoiled the weights before it is noticed, and on JAX Keras gives the memory
+    of all variables to the running step. Gives the callbacks that look after it.
     """
-    if BACKEND != "jax":
+    if not errors_wait(model):
         yield []
         return
     give_own_memory(state_of(model))
@@ -243,7 +243,7 @@ def _without_stop_iteration(hook, name, callback):
 class RaiseOnNaN(keras.callbacks.Callback):
     """Raise after an epoch whose loss is NaN or infinite, before other callbacks save its weights.
 
-    Learning diverged; or, on JAX, where a compiled function cannot raise, values were bad.
+    Learning diverged; or values were bad, and what XLA compiled could not raise.
     """
 
     def on_epoch_end(self, epoch, logs=None):
@@ -255,13 +255,13 @@ class RaiseOnNaN(keras.callbacks.Callback):
             raise ValueError(
                 f"The {bad[0]} of epoch {epoch + 1} is {kind}: x must hold values that its units "
                 "can have (states, for a likelihood), y labels of its classes, sample weights must "
-                "be at least 0, and the learning rate must not be too large. On JAX the weights "
-                "are those of the epoch before."
+                "be at least 0, and the learning rate must not be too large. On JAX, and where "
+                "XLA compiles, the weights are those of the epoch before."
             )
 
 
 def check_means(model, means) -> None:
-    """No mean that `model` evaluated is NaN: JAX cannot raise sooner for bad values.
+    """No mean that `model` evaluated is NaN: by XLA bad values cannot raise sooner.
 
     Raises: `ValueError` otherwise, about the weights or the examples.
     """

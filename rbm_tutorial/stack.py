@@ -15,6 +15,7 @@ from keras import ops
 from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_share, check_tied, finite_number
 from rbm_tutorial.examples import images
+from rbm_tutorial.executions import Executions, errors_wait
 from rbm_tutorial.fit_arguments import checked_prediction
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pipelines import whole
@@ -26,7 +27,7 @@ from rbm_tutorial.units import Bernoulli
 
 
 @keras.saving.register_keras_serializable("rbm_tutorial")
-class DeepBeliefNetwork(WholeFiles):
+class DeepBeliefNetwork(Executions, WholeFiles):
     """p(v, h¹, …, hᴸ) = p(v | h¹) p(h¹ | h²) ⋯ p(hᴸ⁻¹, hᴸ): an RBM above layers that point down.
 
     Args:
@@ -81,7 +82,7 @@ class DeepBeliefNetwork(WholeFiles):
             self.lower[0].checked_visible(x, "x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         with weights_kept(self), only_data_end(callbacks):
-            return checked_prediction(super().predict(whole(x), **given))
+            return checked_prediction(super().predict(whole(x), **given), errors_wait(self))
 
     def reconstruction_logits(self, x):
         """Logits of x after probabilities went up through the lower layers and down again.

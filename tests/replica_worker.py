@@ -17,6 +17,7 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from expected_step import EXAMPLES
 from machines import machine
 from trained import Given
 
@@ -24,7 +25,6 @@ from rbm_tutorial import RBM, ContrastiveDivergence
 
 ONE = tf.distribute.get_strategy()
 WEIGHTS = np.array([5, 0, 1, 1, 0.5, 2, 0, 0, 3], "float32")
-EXAMPLES = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]], "float32")
 
 
 def two_devices():

@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import only_tensorflow
-from enumerated import sigmoid, states
-from machines import machine, parameters_of
+from expected_step import standard_scores
 
 pytestmark = [pytest.mark.slow, only_tensorflow]
 WORKER = Path(__file__).parent / "replica_worker.py"
-EXAMPLES = np.array([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]])
 
 
 @pytest.fixture(scope="module")
@@ -32,37 +30,11 @@ def on_two_devices(outputs):
     return outputs["devices"]
 
 
-def statistics_of_cd_1():
-    """Mean and variance of v h and of h and v after one Gibbs step from the data, enumerated."""
-    w, hb, vb = parameters_of(machine())
-    v, h = states(4), states(3)
-
-    def probability(x, p):  # of each binary row of x under each row of p: (len(p), len(x))
-        return np.prod(np.where(x, p[:, None], 1 - p[:, None]), axis=2)
-
-    h_given_x = probability(h, sigmoid(EXAMPLES @ w + hb))
-    p_v = (h_given_x @ probability(v, sigmoid(h @ w.T + vb))).mean(axis=0)
-    h_of_v, h_of_x = sigmoid(v @ w + hb), sigmoid(EXAMPLES @ w + hb)
-    data = EXAMPLES.T @ h_of_x / len(EXAMPLES), h_of_x.mean(axis=0), EXAMPLES.mean(axis=0)
-    chains = v[:, :, None] * h_of_v[:, None, :], h_of_v, v
-    means = [np.tensordot(p_v, c, 1) for c in chains]
-    variances = [np.tensordot(p_v, c**2, 1) - mean**2 for c, mean in zip(chains, means)]
-    return [d - mean for d, mean in zip(data, means)], variances
-
-
-def standard_scores(change, examples=80_000):
-    """How far a step of rate 1 is from the exact expectation of CD-1, in standard errors."""
-    scores = []
-    for measured, expected, variance in zip(change, *statistics_of_cd_1()):
-        scores += list(abs(np.ravel(measured - expected)) / np.sqrt(np.ravel(variance) / examples))
-    return np.array(scores)
-
-
 def test_two_devices_make_the_step_that_is_expected_of_the_whole_batch(on_two_devices):
     """Were it the sum over the replicas, or that of half the batch, it would be far outside."""
     change = [np.array(c) for c in on_two_devices["change"]]
-    assert standard_scores(change).max() < 5
-    assert standard_scores([2 * c for c in change]).max() > 20
+    assert standard_scores(change, 80_000).max() < 5
+    assert standard_scores([2 * c for c in change], 80_000).max() > 20
 
 
 def test_two_devices_end_with_the_same_weights_and_with_chains_of_their_own(on_two_devices):

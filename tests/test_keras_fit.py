@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
+from conftest import REFUSED_WHEN_COMPILED
 from machines import copy_of, machine
 from trained import EXAMPLES, assert_equal_weights, trainer
 
@@ -192,15 +192,6 @@ def test_refuses_to_fit_nothing(rbm, nothing):
         model.fit(EXAMPLES, verbose=0)
         with pytest.raises(ValueError, match="at least one"):
             model.evaluate(nothing, verbose=0)
-
-
-@only_tensorflow
-def test_xla_is_off_because_it_drops_the_check(rbm):
-    model = trainer(rbm)
-    assert not model.jit_compile
-    with pytest.warns(UserWarning, match="doesn't support"):
-        model.compile("sgd", jit_compile=True)
-    assert not model.jit_compile
 
 
 @pytest.mark.parametrize("bad", [255.0, -1.0, np.nan])
