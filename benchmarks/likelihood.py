@@ -138,7 +138,7 @@ def main():
     parser.add_argument("--name", default="likelihood", help="of the results")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="all if not given")
     options = parser.parse_args()
-    options.accelerator = None
+    options.accelerator = options.only = None
     options.work.mkdir(parents=True, exist_ok=True)
     train, test = (as_arrays(split)[0] for split in load_mnist("tfds", data_dir=options.data_dir))
     np.save(options.work / "images.npy", train[:IMAGES].astype("float32"))

@@ -1,6 +1,6 @@
 """Time RBM training against peers and limits, side by side in one run.
 
-    python benchmarks/measure.py [--quick] [--name NAME] [--threads N]
+    python benchmarks/measure.py [--quick] [--name NAME] [--threads N] [--only CONTENDER …]
     python benchmarks/measure.py --check
     python benchmarks/measure.py --accelerator DIGITS.npy
 
@@ -9,6 +9,8 @@ until it is asked. Repeats go round all contenders, in a new random order each r
 machine that gets slower gets slower for all. Every measurement begins with an epoch that is not
 timed; first calls (tracing, compilation) are told apart. Results go to results/NAME.json as they
 come; `report.py` shows them.
+
+With `--only` some contenders train, and nothing else is timed.
 
 `--check` times nothing: it trains each contender on the same digits and compares what it learned.
 
@@ -211,6 +213,7 @@ def parsed():
     parser.add_argument(
         "--threads", type=int, default=usable_cores(), help="all cores if not given"
     )
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, help="these contenders, training")
     parser.add_argument("--batches", type=int, nargs="+", help="sizes of a batch")
     parser.add_argument("--hidden", type=int, nargs="+", help="numbers of hidden units")
     parser.add_argument("--seconds", type=float, help="that one measurement takes, about")
@@ -260,7 +263,8 @@ def main():
             text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
             path.write_text(text, encoding="utf-8")
 
-        for measure in ON_ACCELERATOR if options.accelerator else ON_CPU:
+        measures = ON_ACCELERATOR if options.accelerator else ON_CPU
+        for measure in [training] if options.only else measures:
             measure(processes, options, rng, save)
     print(f"{result['minutes']} minutes; wrote benchmarks/results/{path.name}")
     return 0

@@ -90,6 +90,7 @@ def started(options):
         name: Process(contender.library, options)
         for name, contender in CONTENDERS.items()
         if not options.accelerator or contender.library in ACCELERATED
+        if not options.only or name in options.only
     }
     processes["others"] = Process("jax" if options.accelerator else "tensorflow", options)
     try:
