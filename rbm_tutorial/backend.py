@@ -87,6 +87,13 @@ def checked_range(x, low: float, high: float, message: str):
     return x
 
 
+def all_finite(x) -> bool:
+    """Whether `x` holds no NaN and nothing infinite; of what is traced it is not known, so yes."""
+    if isinstance(x, jax.core.Tracer) if BACKEND == "jax" else not tf.executing_eagerly():
+        return True
+    return bool(np.isfinite(np.asarray(x)).all())
+
+
 def single(x):
     """`x` in single precision at least: sums over units go beyond 65,504, where float16 ends."""
     half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")

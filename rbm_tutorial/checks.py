@@ -11,7 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from rbm_tutorial.backend import LARGEST, all_finite
 from rbm_tutorial.pipelines import is_dataset
+
+LEAST = float(np.finfo("float32").smallest_subnormal)
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
@@ -30,6 +33,15 @@ def check_positive(name: str, value: float) -> None:
     """`value` is a finite number above 0."""
     if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be a positive number. Received: {value!r}")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """`rate` is a positive number, and one in single precision, too."""
+    check_positive(name, rate)
+    if not LEAST <= rate <= LARGEST:
+        raise ValueError(
+            f"`{name}` must be a positive number in single precision. Received: {rate!r}"
+        )
 
 
 def check_share(name: str, value: float) -> None:
@@ -86,7 +98,14 @@ def real_array(name: str, x) -> np.ndarray:
             f"`{name}` must be an array of real numbers. "
             f"Received: {type(x).__name__} of {array.dtype}"
         )
-    return array
+    return native(array)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """`array` in the byte order of this machine and at most 64 bits, which backends can read."""
+    if array.dtype.itemsize > 8:
+        return array.astype("float64")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def finite_array(name: str, x) -> np.ndarray:
@@ -109,6 +128,15 @@ def real_tensor(name: str, x, dtype=None):
     elif keras.backend.standardize_dtype(x.dtype) in ("string", "complex64", "complex128"):
         raise ValueError(f"`{name}` must be a tensor of real numbers. Received: {x.dtype}")
     return ops.convert_to_tensor(x, dtype=dtype)
+
+
+def real_input(name: str, x):
+    """`x` as a layer of Keras is to get it, which would make numbers of text and dates.
+
+    Arrays and lists become what `real_array` makes of them; tensors and others stay.
+    """
+    plain = isinstance(x, (np.ndarray, list, tuple, np.generic)) or hasattr(x, "toarray")
+    return real_array(name, x) if plain else x
 
 
 def check_seed(name: str, seed) -> None:
@@ -178,9 +206,20 @@ def check_tied(rbm, name: str) -> None:
 
 
 def check_machine(rbm, name: str) -> None:
-    """`rbm` has one set of weights, and is built; `name` is what needs it."""
+    """`rbm` has one set of weights, is built, and they are numbers; `name` is what needs it."""
     check_tied(rbm, name)
     check_built(rbm, name)
+    check_finite_weights(rbm)
+
+
+def check_finite_weights(rbm) -> None:
+    """No weight of `rbm` is NaN or infinite, as after learning that diverged."""
+    for parameter in rbm.weights:
+        if not all_finite(parameter.value):
+            raise ValueError(
+                "`rbm` must have finite weights: load those of before, and lower the learning "
+                f"rate. Received NaN or infinite values in {parameter.name}."
+            )
 
 
 def described(y) -> str:

@@ -5,11 +5,10 @@ The chapter on contrastive divergence derives it, that on training derives the c
 
 from typing import NamedTuple
 
-import numpy as np
 from keras import ops
 
 from rbm_tutorial.backend import mean_over_replicas, single
-from rbm_tutorial.checks import check_count, finite_number
+from rbm_tutorial.checks import check_count, check_rate, finite_number
 
 OFFSET_MEMORY = 100  # batches
 
@@ -166,7 +165,8 @@ def traced_settings(rbm):
     """
     check_count("cd_steps", rbm.cd_steps)
     rules = [(weight.regularizer, weight.constraint) for weight in rbm.trainable_variables]
-    return rbm.cd_steps, rbm.activity_regularizer, *rules
+    units = rbm.visible_units, rbm.hidden_units
+    return rbm.cd_steps, units, rbm.activity_regularizer, *rules
 
 
 def learning_rate_of(rbm) -> float:
@@ -175,11 +175,7 @@ def learning_rate_of(rbm) -> float:
     Raises: `ValueError` unless it is a positive number in single precision.
     """
     rate = finite_number("learning_rate", rbm.learning_rate)
-    if not 0 < np.float32(rate) < np.inf:
-        raise ValueError(
-            "`learning_rate` must be a positive number in single precision. "
-            f"Received: {rbm.learning_rate!r}"
-        )
+    check_rate("learning_rate", rate)
     return rate
 
 

@@ -93,7 +93,12 @@ def sample(
     check_count("steps", steps, least=4)  # R̂ needs four
     check_count("most_steps", most_steps, least=steps)
     check_positive("tolerance", tolerance)
-    start, known, shape = _clamped_start(rbm, number, v, known)
+    seed = ops.copy(rbm.seed_generator.state.value)
+    try:
+        start, known, shape = _clamped_start(rbm, number, v, known)
+    except ValueError:
+        rbm.seed_generator.state.assign(seed)  # it drew before it knew
+        raise
 
     def step_and_look(v, known):
         v = clamped_step(rbm, v, known)
@@ -107,7 +112,7 @@ def sample(
             end, energy = step(end, known)
             energies.append(np.reshape(energy, (number, -1)))
         total += len(energies)
-        ratio = float(np.nanmax(potential_scale_reduction(energies), initial=1))
+        ratio = float(np.nanmax(potential_scale_reduction(energies), initial=1))  # NaN: none moved
     if ratio > tolerance:
         warnings.warn(
             f"The chains have not mixed: R̂ is {ratio:.2f} after {total} steps. Allow more of them, "

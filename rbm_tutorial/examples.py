@@ -9,9 +9,17 @@ from types import GeneratorType
 
 import keras
 import numpy as np
+from keras import ops
 
 from rbm_tutorial.backend import BACKEND, LARGEST, checked_range
-from rbm_tutorial.checks import check_examples, real_array
+from rbm_tutorial.checks import (
+    check_ends,
+    check_examples,
+    check_matrix,
+    native,
+    real_array,
+    real_tensor,
+)
 from rbm_tutorial.pipelines import first_of, is_dataset
 
 EXAMPLES = "x", "y", "sample_weight"
@@ -35,12 +43,49 @@ def images(x, labeled: bool = False, name: str = "x"):
     if is_stream(x):
         if isinstance(x, keras.utils.PyDataset) and x.num_batches == 0:
             check_examples(name, 0)
+        if isinstance(x, keras.utils.PyDataset):
+            return Readable(x)
         # Of all iterators Keras takes generators alone.
-        plain = hasattr(x, "__next__") and not isinstance(x, GeneratorType)
-        return (batch for batch in x) if plain else x
+        return (readable(batch) for batch in x) if hasattr(x, "__next__") else x
     x = real_array(name, x)
     check_examples(name, len(x) if x.ndim else 0)
     return x.astype("float32") if x.dtype == bool else x
+
+
+class Readable(keras.utils.PyDataset):
+    """The batches of another data set, each `readable`."""
+
+    def __init__(self, data):
+        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
+        self.data = data
+
+    num_batches = property(lambda self: self.data.num_batches)
+
+    def __getitem__(self, i):
+        return readable(self.data[i])
+
+    def on_epoch_begin(self):
+        self.data.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.data.on_epoch_end()
+
+
+def readable(batch):
+    """A batch as backends can read it: in the byte order of this machine; on JAX in 32 bits.
+
+    Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits.
+    """
+
+    def part(values):
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            return values
+        values = native(values)
+        if BACKEND == "jax" and values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+            return values.clip(-1, 2**31 - 1).astype("int32")
+        return values
+
+    return keras.tree.map_structure(part, batch)
 
 
 def check_batch(x):
@@ -144,6 +189,25 @@ def batches_of_images(data, labeled: bool = False, name: str = "x"):
         return (image, tf.zeros((tf.shape(image)[0], 0)), *weights) if weights else image
 
     return data.map(alone)
+
+
+def unit_means(name: str, data, units, width: int | None):
+    """Mean of each unit over an array, (examples, visible), or a data set of batches: (visible,).
+
+    Raises: `ValueError` about `name` for no examples, another width and values that `units` cannot
+    have.
+    """
+    check_ends(name, data)
+    count, total = 0, 0.0
+    for batch in batches_of_images(data, name=name) if is_dataset(data) else [data]:
+        x = real_tensor(name, batch, "float32")
+        check_matrix(name, x, width)
+        width = x.shape[1]
+        units.check_number(width)
+        x = units.checked(x, name)
+        count, total = count + len(x), total + ops.sum(x, axis=0)  # in float32, always
+    check_examples(name, count)
+    return total / count
 
 
 def _is_column(spec) -> bool:

@@ -6,6 +6,7 @@ import math
 import keras
 
 from rbm_tutorial.backend import BACKEND, distributed, traced_for_xla
+from rbm_tutorial.checks import real_input
 
 if BACKEND == "tensorflow":
     import tensorflow as tf
@@ -29,6 +30,9 @@ class Executions(keras.Model):
     def chosen(self, jit_compile):
         """Whether XLA is to compile, for what `compile` is given; on TensorFlow if asked to."""
         return False if jit_compile == "auto" and BACKEND == "tensorflow" else jit_compile
+
+    def __call__(self, x, *args, **kwargs):
+        return super().__call__(real_input("x", x), *args, **kwargs)
 
     def train_step(self, *args):
         with traced_for_xla(self.jit_compile):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from rbm_tutorial.backend import BACKEND
-from rbm_tutorial.checks import check_count, check_share
+from rbm_tutorial.checks import check_count, check_flag, check_share
 from rbm_tutorial.examples import EXAMPLES, checked_weights
 from rbm_tutorial.pipelines import in_batches, whole, without_autotuning
 
@@ -60,6 +60,7 @@ def checked_loop(given):
         check_count("validation_freq", given.get("validation_freq", 1))
     if given.get("validation_split") is not None:
         check_share("validation_split", given["validation_split"])
+    check_flag("shuffle", given.get("shuffle", True))
     for callback in keras.tree.flatten(given.get("callbacks") or []):
         if not isinstance(callback, (keras.callbacks.Callback, keras.callbacks.CallbackList)):
             raise ValueError(f"`callbacks` must be callbacks of Keras. Received: {callback!r}")
@@ -164,10 +165,3 @@ def untuned_data_set(given, distributed: bool):
     """
     x = given.get("x")
     return {**given, "x": without_autotuning(x if distributed else whole(x))}
-
-
-def checked_prediction(result, errors_wait: bool):
-    """What `predict` gave, once it is known that no value of `x` has become NaN, if errors wait."""
-    if errors_wait and np.isnan(result).any():
-        raise ValueError("`x` must hold values that its units can have. Received others.")
-    return result

@@ -14,12 +14,14 @@ from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
+    check_finite_weights,
     check_flag,
     check_machine,
     check_matrix,
     check_tied,
     real_array,
 )
+from rbm_tutorial.contrast import learning_rate_of, traced_settings
 from rbm_tutorial.examples import checked_weights, images, one_for_each
 from rbm_tutorial.fit_arguments import checked_loop
 from rbm_tutorial.labeled import LabeledRBM, one_hot
@@ -121,7 +123,7 @@ class StartEpoch(keras.callbacks.Callback):
 
 def momentum(rbm):
     """Gradient descent at the layer's rate with a momentum of 0.5."""
-    return keras.optimizers.SGD(rbm.learning_rate, momentum=0.5)
+    return keras.optimizers.SGD(learning_rate_of(rbm), momentum=0.5)
 
 
 def train_stack(
@@ -171,6 +173,8 @@ def train_stack(
     for_each = callable(callbacks) and not isinstance(callbacks, type)
     check_fit({**fit, "callbacks": None if for_each else callbacks})
     optimizers = [optimizer_for(rbm, optimizer) for rbm in rbms]
+    if len({id(each) for each in optimizers}) < len(rbms):
+        raise ValueError("`optimizer` must make a new one for each layer. Received one twice.")
     check_flag("centered", centered)
     check_count("batch_size", batch_size)
     check_count("persistent_chains", persistent_chains, least=0)
@@ -211,6 +215,8 @@ def checked_layers(rbms):
     rbms = checked_stack(rbms)
     for rbm in rbms:
         check_tied(rbm, "train_stack")
+        traced_settings(rbm)  # raises for what they cannot be
+        check_finite_weights(rbm)
         rbm.hidden_units.check_number(rbm.number_hidden_units)
     if len({id(rbm) for rbm in rbms}) < len(rbms):
         raise ValueError("`rbms` must be different layers. Received one of them twice.")

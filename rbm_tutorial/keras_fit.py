@@ -29,7 +29,6 @@ from rbm_tutorial.fit_arguments import (
     check_devices_divide,
     check_own,
     checked_loop,
-    checked_prediction,
     only_batched,
     untuned,
     untuned_data_set,
@@ -37,7 +36,7 @@ from rbm_tutorial.fit_arguments import (
 from rbm_tutorial.recovery import (
     RaiseOnNaN,
     WholeFiles,
-    check_means,
+    check_result,
     only_data_end,
     place_told,
     validation_told,
@@ -152,7 +151,7 @@ class FastFit(executions.Executions, WholeFiles):
         with validation_told(bool(own)), weights_kept(self), stepping, ending:
             result = super().evaluate(**untuned(given, self.distributed))
             check_examples("x", len(keras.tree.flatten(result)))
-            check_means(self, result)
+            check_result(self, result)
         return result
 
     def predict(self, *args, **kwargs):
@@ -163,7 +162,8 @@ class FastFit(executions.Executions, WholeFiles):
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
             result = super().predict(**untuned(given, self.distributed))
-        return checked_prediction(result, executions.errors_wait(self))
+            check_result(self, result)
+        return result
 
     def train_on_batch(self, *args, **kwargs):
         """Make one update as Keras does."""

@@ -132,6 +132,10 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
             )
         self.imputation_steps = imputation_steps
 
+    def settings(self):
+        check_count("imputation_steps", self.imputation_steps)
+        return (*super().settings(), self.imputation_steps)
+
     def prepare(self):
         super().prepare()
         if self.rbm.activity_regularizer is not None:

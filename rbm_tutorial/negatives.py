@@ -110,7 +110,9 @@ class PersistentChains(keras.layers.Layer):
     def __init__(self, number: int, **kwargs):
         check_count("number", number)
         super().__init__(**kwargs)
-        self.number = number
+        self._number = number
+
+    number = property(lambda self: self._number, doc="Of chains.")
 
     def start(self, rbm):
         """Make the chains, or keep those that have been made for this machine."""

@@ -13,18 +13,17 @@ from rbm_tutorial.backend import affine, check_tensorflow, fork_stream, single, 
 from rbm_tutorial.checks import (
     check_built,
     check_count,
-    check_ends,
     check_examples,
     check_flag,
     check_input_shape,
     check_matrix,
-    check_positive,
+    check_rate,
     check_seed,
     check_tied,
+    real_input,
     real_tensor,
 )
-from rbm_tutorial.examples import batches_of_images
-from rbm_tutorial.pipelines import is_dataset
+from rbm_tutorial.examples import unit_means
 from rbm_tutorial.sampling import gibbs_step
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli, check_normalizable, free_energy
@@ -86,7 +85,7 @@ class RBM(keras.layers.Layer):
     ):
         check_count("number_hidden_units", number_hidden_units)
         check_count("cd_steps", cd_steps)
-        check_positive("learning_rate", learning_rate)
+        check_rate("learning_rate", learning_rate)
         check_flag("tied", tied)
         check_seed("seed", seed)
         if number_visible_units is not None:
@@ -119,6 +118,9 @@ class RBM(keras.layers.Layer):
     @property
     def w_gen(self):
         return ops.transpose(self.w_rec) if self.tied else self._w_gen
+
+    def __call__(self, v, *args, **kwargs):
+        return super().__call__(real_input("v", v), *args, **kwargs)
 
     def call(self, v, training=False):
         # In training values were checked before, or come out of a layer such as Dropout.
@@ -238,17 +240,10 @@ class RBM(keras.layers.Layer):
         Raises: `ValueError` for empty or infinite data or values outside [0, 1].
         Source: Hinton, A practical guide (2012), section 8.
         """
-        check_ends("data", data)
-        count, total = 0, 0.0
-        for batch in batches_of_images(data, name="data") if is_dataset(data) else [data]:
-            x = real_tensor("data", batch, "float32")
-            if not self.built:
-                self.build(x.shape)
-            check_matrix("data", x, self.number_visible_units)
-            x = self.visible_units.checked(x, "data")
-            count, total = count + len(x), total + ops.sum(x, axis=0)  # in float32, always
-        check_examples("data", count)
-        self.vb.assign(self.visible_units.logits(total / count))
+        means = unit_means("data", data, self.visible_units, self.number_visible_units)
+        if not self.built:  # for nothing that is refused
+            self.build((None, means.shape[0]))
+        self.vb.assign(self.visible_units.logits(means))
 
     def untie(self) -> "RBM":
         """A new layer of the same weights, of which w_gen, in a tied layer w_recᵀ, is its own.
@@ -292,13 +287,13 @@ class RBM(keras.layers.Layer):
         store["seed_state"] = self.seed_generator.state
 
     def load_own_variables(self, store):
+        keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
+        super().load_own_variables({key: store[key] for key in keys})
         if "seed_state" in store.keys():  # noqa: SIM118
             self.seed_generator.state.assign(store["seed_state"])
         else:
             message = "does not go on where the saved layer stopped, but draws as its seed says."
             warnings.warn(f"The file holds no random state: {self.name} {message}", stacklevel=2)
-        keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
-        super().load_own_variables({key: store[key] for key in keys})
 
     def uniform(self, shape):
         """Draw uniform float32 numbers in [0, 1) from the random state of the layer."""

@@ -260,18 +260,19 @@ class RaiseOnNaN(keras.callbacks.Callback):
             )
 
 
-def check_means(model, means) -> None:
-    """No mean that `model` evaluated is NaN: by XLA bad values cannot raise sooner.
+def check_result(model, result) -> None:
+    """Nothing that `model` computed is NaN: by XLA bad values cannot raise sooner.
 
     Raises: `ValueError` otherwise, about the weights or the examples.
     """
-    if not np.isnan(keras.tree.flatten(means)).any():
+    if not any(np.isnan(values).any() for values in keras.tree.flatten(result)):
         return
-    if any(np.isnan(weight).any() for weight in map(np.asarray, model.trainable_variables)):
+    if not all(np.isfinite(weight).all() for weight in map(np.asarray, model.weights)):
         raise ValueError(
             "The weights must be numbers: load those of before and lower the learning rate. "
-            "Received NaN, since learning diverged."
+            "Received NaN or infinite values, since learning diverged."
         )
-    labels = ", `y` labels of its classes" if model.labeled else ""
-    kinds = f"values that its units can have{labels}, and weights be at least 0"
-    raise ValueError(f"`x` must hold {kinds}. Received NaN for a mean.")
+    raise ValueError(
+        "`x` must hold values that its units can have, `y` labels of its classes, and weights be "
+        "at least 0. Received others: the result is NaN."
+    )

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from rbm_tutorial.checks import (
     check_count,
-    check_positive,
+    check_rate,
     check_seed,
     check_share,
     real_array,
@@ -148,7 +148,7 @@ class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_count("batch_size", self.batch_size)
         check_count("n_iter", self.n_iter, least=0)
         check_count("persistent_chains", self.persistent_chains, least=0)
-        check_positive("learning_rate", self.learning_rate)
+        check_rate("learning_rate", self.learning_rate)
         check_share("momentum", self.momentum)
         check_seed("random_state", self.random_state)
 

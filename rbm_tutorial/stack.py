@@ -15,12 +15,12 @@ from keras import ops
 from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_share, check_tied, finite_number
 from rbm_tutorial.examples import images
-from rbm_tutorial.executions import Executions, errors_wait
-from rbm_tutorial.fit_arguments import checked_prediction
+from rbm_tutorial.executions import Executions
+from rbm_tutorial.fit_arguments import batch_size_of
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pipelines import whole
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.recovery import WholeFiles, only_data_end, weights_kept
+from rbm_tutorial.recovery import WholeFiles, check_result, only_data_end, weights_kept
 from rbm_tutorial.sampling import independent_units, run_chains
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli
@@ -78,11 +78,14 @@ class DeepBeliefNetwork(Executions, WholeFiles):
         """Predict as Keras does, from what is checked first."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         x = images(given.pop("x"))
+        batch_size_of(x, given.get("batch_size"), given.get("steps"))
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         with weights_kept(self), only_data_end(callbacks):
-            return checked_prediction(super().predict(whole(x), **given), errors_wait(self))
+            result = super().predict(whole(x), **given)
+            check_result(self, result)
+        return result
 
     def reconstruction_logits(self, x):
         """Logits of x after probabilities went up through the lower layers and down again.

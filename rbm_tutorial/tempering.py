@@ -136,7 +136,9 @@ class TemperedChains(keras.layers.Layer):
         check_count("number", number)
         super().__init__(**kwargs)
         self.first_betas = np.float32(checked_betas(num_betas, betas))
-        self.number, self.places, self.base_rate = number, betas is None, base_rate
+        self._number, self.places, self.base_rate = number, betas is None, base_rate
+
+    number = property(lambda self: self._number, doc="Of chains.")
 
     @property
     def rungs(self) -> int:

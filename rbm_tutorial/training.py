@@ -183,6 +183,7 @@ class ContrastiveDivergence(FastFit):
         return learning_rate_of(self.rbm)
 
     def settings(self):
+        check_tied(self.rbm, "ContrastiveDivergence")
         return traced_settings(self.rbm)
 
     def check(self, x, y=None, learns=True):

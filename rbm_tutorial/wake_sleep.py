@@ -82,8 +82,8 @@ class WakeSleep(FastFit):
         self.dbn = dbn
         self._negatives, self._centered = negatives, bool(centered)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_cost")
-        self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         self.accuracy_tracker = keras.metrics.Mean(name="accuracy") if dbn.number_classes else None
+        self.free_energy_tracker = keras.metrics.Mean(name="free_energy")  # of training: the last
 
     negatives = property(lambda self: self._negatives, doc="Where dreams begin.")
     centered = property(lambda self: self._centered, doc="Whether the top's gradient is centered.")
@@ -126,6 +126,12 @@ class WakeSleep(FastFit):
         self.dbn.lower[0].visible_units.checked(x)
         if self.labeled and y is not None:
             one_hot(y, self.dbn.number_classes)
+
+    def test_step(self, *args):
+        result = super().test_step(*args)
+        logs = result if isinstance(result, dict) else result[0]
+        logs.pop("free_energy", None)  # it is of states that are drawn, and evaluation draws none
+        return result
 
     def batch_loss(self, x, y, y_pred, weights, training):
         dbn, top = self.dbn, self.dbn.top

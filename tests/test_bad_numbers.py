@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 from inputs import DBN, KNOWN, LABELED, RBM_4_3, V, assert_refused, wrong_values
-from machines import BINARY
+from machines import BINARY, machine
+from trained import trainer
 
-from rbm_tutorial import data, plots
+from rbm_tutorial import RBM, data, plots, train_stack
 from rbm_tutorial.annealing import ais_log_partition, reverse_ais_log_partition
-from rbm_tutorial.exact import conditional_tables, layer_states
+from rbm_tutorial.draws import sample
+from rbm_tutorial.exact import conditional_tables, exact_log_partition, layer_states
 from rbm_tutorial.likelihood import chain_diagnostics, log_likelihood, pseudo_log_likelihood
 from rbm_tutorial.missing import marginal_log_likelihood
 from rbm_tutorial.sampling import denoise, inpaint, run_chains
+from rbm_tutorial.scikit_learn import RBMTransformer
 from rbm_tutorial.stack import variational_bound
 
 pytestmark = pytest.mark.usefixtures("close_figures")
@@ -128,3 +131,44 @@ def test_an_estimate_can_always_be_repeated(function):
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.uint64(3)], ids=repr)
 def test_integers_of_numpy_are_seeds(function, seed):
     np.testing.assert_array_equal(function(seed), function(3))
+
+
+# ---------------------------------------------------------------- weights
+
+
+MEASURED = {
+    "sample": lambda rbm: sample(rbm, 3, steps=4, most_steps=8),
+    "ais_log_partition": lambda rbm: ais_log_partition(rbm, 3, 4),
+    "exact_log_partition": exact_log_partition,
+    "log_likelihood": lambda rbm: log_likelihood(rbm, V, 0.0),
+    "pseudo_log_likelihood": lambda rbm: pseudo_log_likelihood(rbm, V),
+    "train_stack": lambda rbm: train_stack(V, [rbm, RBM(2)], epochs=1, verbose=0),
+}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("function", MEASURED.values(), ids=MEASURED)
+def test_weights_that_are_no_numbers_are_named(function, bad):
+    """As after learning that diverged; u < NaN is false, so that draws looked like others."""
+    rbm = machine()
+    w = np.array(rbm.w_rec)
+    w[1, 2] = bad
+    rbm.w_rec.assign(w)
+    with pytest.raises(ValueError, match=r"`rbm` must have finite weights.*in w_rec"):
+        function(rbm)
+
+
+@pytest.mark.parametrize("method", ["predict", "evaluate"])
+def test_a_model_names_them_and_not_the_examples(method):
+    model = trainer(machine())
+    model.rbm.hb.assign(np.full(3, np.nan, "float32"))
+    with pytest.raises(ValueError, match="The weights must be numbers"):
+        getattr(model, method)(V, verbose=0)
+
+
+@pytest.mark.parametrize("rate", [1e-60, 1e60])
+def test_a_rate_that_is_none_in_single_precision_is_refused(rate):
+    with pytest.raises(ValueError, match="`learning_rate` must be a positive number in single"):
+        RBM(3, learning_rate=rate)
+    with pytest.raises(ValueError, match="`learning_rate` must be a positive number in single"):
+        RBMTransformer(3, learning_rate=rate).fit(V)

@@ -163,3 +163,11 @@ def test_sites_are_known_if_all_their_units_are():
     units = Beside(Bernoulli(), Categorical(3), 3)
     known = np.array([[1, 0, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
     np.testing.assert_array_equal(known_sites(units, known), [[1, 0, 1], [0, 0, 0]])
+
+
+def test_states_that_cannot_be_leave_the_random_state():
+    rbm = machine()
+    before = np.array(rbm.seed_generator.state)
+    with pytest.raises(ValueError, match="`v` must"):
+        sample(rbm, 2, [255.0, 0, 0, 0], [1, 0, 0, 0])
+    np.testing.assert_array_equal(rbm.seed_generator.state, before)

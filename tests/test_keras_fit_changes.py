@@ -7,8 +7,10 @@ from machines import machine
 from trained import EXAMPLES, FIT, assert_equal_weights, counted, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, WakeSleep
+from rbm_tutorial.missing import IncompleteContrastiveDivergence
 from rbm_tutorial.negatives import PersistentChains
 from rbm_tutorial.tempering import TemperedChains
+from rbm_tutorial.units import Categorical
 
 
 def test_runs_of_other_steps_in_between_do_not_matter():
@@ -222,3 +224,44 @@ def test_what_is_no_way_to_loop_is_named_before_anything_is_built(wrong, said):
     with pytest.raises(ValueError, match=said):
         model.fit(EXAMPLES, **{"verbose": 0, **wrong})
     assert not model.rbm.built
+
+
+def test_units_of_another_type_count_in_the_next_fit():
+    """The binary units that it has seen would learn on; categorical ones of one value learn 0."""
+    model = counted()
+    model.fit(EXAMPLES, **FIT)
+    traces = model.traces
+    model.rbm.hidden_units = Categorical(3)
+    model.fit(EXAMPLES, **FIT)
+    assert model.traces > traces
+
+
+def test_a_layer_that_became_untied_is_named():
+    model = trainer(machine())
+    model.fit(EXAMPLES, **FIT)
+    model.rbm.tied = False
+    with pytest.raises(ValueError, match="needs symmetric weights"):
+        model.fit(EXAMPLES, **FIT)
+
+
+@pytest.mark.parametrize("negatives", [PersistentChains(3), TemperedChains(3, 4)])
+def test_the_number_of_chains_stays(negatives):
+    with pytest.raises(AttributeError, match="number"):
+        negatives.number = 5
+
+
+def test_a_changed_number_of_imputation_steps_counts_in_the_next_fit():
+    x = np.where(np.arange(4) == 0, np.nan, EXAMPLES)
+
+    def learned(steps):
+        model = IncompleteContrastiveDivergence(machine(), imputation_steps=1)
+        model.compile(keras.optimizers.SGD(0.1))
+        model.fit(x, **FIT)
+        model.imputation_steps = steps
+        model.fit(x, **FIT)
+        return np.array(model.rbm.vb)
+
+    np.testing.assert_array_equal(learned(1), learned(1))
+    assert np.any(learned(1) != learned(20))
+    with pytest.raises(ValueError, match="`imputation_steps` must be an integer"):
+        learned(0)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import only_tensorflow
 from machines import copy_of, machine
+from trained import EXAMPLES
 
 from rbm_tutorial import RBM
 
@@ -201,3 +202,16 @@ def test_half_precision_computes_close_to_single(rbm, batch):
     np.testing.assert_allclose(keras.ops.cast(probabilities, "float32"), rbm(batch), atol=0.02)
     np.testing.assert_allclose(half.free_energy(batch), rbm.free_energy(batch), rtol=0.02)
     assert np.isfinite(half.reconstruction_cost(batch))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [255 * EXAMPLES, np.nan * EXAMPLES, EXAMPLES[:0], EXAMPLES[0]],
+    ids=["0…255", "NaN", "nothing", "a vector"],
+)
+def test_data_that_adapt_refuses_build_nothing(bad):
+    """Else a corrected `fit` would take the layer for one that starts as it is."""
+    rbm = RBM(3, seed=0)
+    with pytest.raises(ValueError, match="`data` must"):
+        rbm.adapt(bad)
+    assert not rbm.built

@@ -332,3 +332,14 @@ def test_refuses_a_penalty_on_activity_which_it_would_not_count():
     model.compile()
     with pytest.raises(ValueError, match="`activity_regularizer` of each layer must be None"):
         model.fit(np.zeros((4, 4)), verbose=0)
+
+
+def test_evaluation_reports_no_free_energy_since_it_draws_no_states():
+    """It was 0, which nobody had computed; what is reported has the order of its names."""
+    model = WakeSleep(labeled_network())
+    model.compile(keras.optimizers.SGD(0.1))
+    labels = np.arange(6) % 4
+    named = model.evaluate(states(4)[:6], labels, verbose=0, return_dict=True)
+    assert sorted(named) == ["accuracy", "loss", "reconstruction_cost"]
+    listed = dict(zip(model.metrics_names, model.evaluate(states(4)[:6], labels, verbose=0)))
+    assert listed == pytest.approx(named)
