@@ -116,7 +116,7 @@ def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
 
     The data set may be batched, and mapped by `flatten_image` already.
     Raises: `ValueError` for empty or infinite data sets, elements without labels, and flat images
-    that are bytes.
+    of other values.
     """
     if not is_dataset(dataset):
         raise ValueError(
@@ -137,10 +137,10 @@ def as_arrays(dataset) -> tuple[np.ndarray, np.ndarray]:
     batches = [(image.numpy(), label.numpy()) for image, label in dataset]
     check_examples("dataset", sum(len(labels) for _, labels in batches))
     images, labels = (np.concatenate(part) for part in zip(*batches))
-    if images.dtype.kind in "iu" and images.max() > 1:
+    if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
         raise ValueError(
-            "`dataset` must hold images in [0, 1]: flatten them by `flatten_image`. "
-            f"Received integers up to {images.max()}"
+            "`dataset` must hold images in [0, 1]: flatten bytes by `flatten_image`. "
+            f"Received values from {images.min()} to {images.max()}"
         )
     return images.astype("float32"), labels
 

@@ -43,6 +43,19 @@ def check_classes_weigh(class_weight, labeled: bool) -> None:
         )
 
 
+def check_verbose(given) -> None:
+    if given.get("verbose", "auto") not in ("auto", 0, 1, 2):
+        raise ValueError(f"`verbose` must be 'auto', 0, 1 or 2. Received: {given['verbose']!r}")
+
+
+def check_pass(given) -> None:
+    """Arguments of `evaluate` or `predict`, by which it counts and tells, are such."""
+    check_verbose(given)
+    for name in ("batch_size", "steps"):
+        if given.get(name) is not None:
+            check_count(name, given[name])
+
+
 def checked_loop(given):
     """The arguments of `fit`, by which it counts and calls back, checked before anything is built.
 
@@ -54,10 +67,9 @@ def checked_loop(given):
     for name in COUNTS:
         if given.get(name) is not None:
             check_count(name, given[name])
-    if given.get("verbose", "auto") not in ("auto", 0, 1, 2):
-        raise ValueError(f"`verbose` must be 'auto', 0, 1 or 2. Received: {given['verbose']!r}")
-    if not np.iterable(given.get("validation_freq", 1)):
-        check_count("validation_freq", given.get("validation_freq", 1))
+    check_verbose(given)
+    for frequency in np.atleast_1d(np.array(given.get("validation_freq", 1), "object")):
+        check_count("validation_freq", frequency)
     if given.get("validation_split") is not None:
         check_share("validation_split", given["validation_split"])
     check_flag("shuffle", given.get("shuffle", True))

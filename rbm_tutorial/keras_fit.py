@@ -28,6 +28,7 @@ from rbm_tutorial.fit_arguments import (
     check_classes_weigh,
     check_devices_divide,
     check_own,
+    check_pass,
     checked_loop,
     only_batched,
     untuned,
@@ -144,6 +145,7 @@ class FastFit(executions.Executions, WholeFiles):
         """Evaluate as Keras does, on what is checked first; `sample_weight` weighs the means."""
         given = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
         own = given.pop("kwargs", {})  # `fit` passes a private one, and what it has checked
+        check_pass(given)
         given = given | own if own else self._ready(self._checked(given, False), learns=False)
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
@@ -157,6 +159,7 @@ class FastFit(executions.Executions, WholeFiles):
     def predict(self, *args, **kwargs):
         """Predict as Keras does, from what is checked first."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
+        check_pass(given)
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
         check_devices_divide(given["x"], given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
 from rbm_tutorial.checks import (
     check_count,
@@ -16,6 +17,7 @@ from rbm_tutorial.pipelines import is_dataset
 from rbm_tutorial.rbm import RBM
 from rbm_tutorial.training import ContrastiveDivergence
 
+LARGEST_UNCOUNTED = 10**6  # places of a buffer; each takes 32 bytes, empty or not
 LARGEST_KEPT = 2**28  # bytes of images, as floats; TFDS keeps about as many
 
 
@@ -62,7 +64,9 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
         images = tf.data.Dataset.from_tensor_slices(real_array("data", data).astype("float32"))
     number = int(images.cardinality())
     check_examples("data", number)
-    if number > 0:  # a negative one is not known; the order stays, the buffer takes less memory
+    if number < 0 and shuffle_buffer > LARGEST_UNCOUNTED:  # it is not known
+        number = int(images.reduce(np.int64(0), lambda count, _: count + 1))
+    if number > 0:  # the order stays, the buffer takes less memory
         shuffle_buffer = min(shuffle_buffer, number)
     batches = images.shuffle(shuffle_buffer, seed=seed).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

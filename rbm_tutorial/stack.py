@@ -16,7 +16,7 @@ from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_share, check_tied, finite_number
 from rbm_tutorial.examples import images
 from rbm_tutorial.executions import Executions
-from rbm_tutorial.fit_arguments import batch_size_of
+from rbm_tutorial.fit_arguments import check_pass
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pipelines import whole
 from rbm_tutorial.rbm import RBM
@@ -78,7 +78,7 @@ class DeepBeliefNetwork(Executions, WholeFiles):
         """Predict as Keras does, from what is checked first."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         x = images(given.pop("x"))
-        batch_size_of(x, given.get("batch_size"), given.get("steps"))
+        check_pass(given)
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])

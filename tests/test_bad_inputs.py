@@ -262,3 +262,18 @@ def test_what_is_no_image_is_refused(image):
 def test_what_is_no_curve_is_refused(curve):
     with pytest.raises(ValueError, match=r"`history` must .*Received"):
         plots.training_curves({"loss": curve}, "loss")
+
+
+def test_one_optimizer_for_all_layers_is_refused_before_any_learns():
+    one, rbm = keras.optimizers.SGD(0.1), RBM(3, number_visible_units=4)
+    with pytest.raises(ValueError, match="`optimizer` must make a new one for each layer"):
+        train_stack(V, [rbm, RBM(2)], optimizer=lambda layer: one, verbose=0)
+    assert not rbm.built
+
+
+def test_steps_that_became_no_count_are_named_before_any_layer_learns():
+    rbm, above = RBM(3, number_visible_units=4), RBM(2)
+    above.cd_steps = 0
+    with pytest.raises(ValueError, match="`cd_steps` must be an integer"):
+        train_stack(V, [rbm, above], verbose=0)
+    assert not rbm.built

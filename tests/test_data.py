@@ -327,3 +327,10 @@ def test_bars_and_stripes_are_all_patterns_with_their_probabilities(n):
 def test_bars_and_stripes_need_two_lines():
     with pytest.raises(ValueError, match="`n` must be an integer of at least 2"):
         bars_and_stripes(1)
+
+
+@pytest.mark.parametrize("bad", [255.0, -0.5, np.nan])
+def test_as_arrays_refuses_images_that_are_none(bad):
+    images = np.full((3, 4), bad, "float32")
+    with pytest.raises(ValueError, match=r"`dataset` must hold images in \[0, 1\]"):
+        as_arrays(tf.data.Dataset.from_tensor_slices((images, np.arange(3))))

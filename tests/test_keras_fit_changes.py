@@ -213,6 +213,8 @@ def test_a_penalty_that_is_set_after_a_fit_counts_in_the_next(made, penalize):
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1.*0"),
         ({"validation_split": 2.0}, "`validation_split` must be .*2.0"),
         ({"validation_freq": -1}, "`validation_freq` must be an integer of at least 1.*-1"),
+        ({"validation_freq": ["a"]}, "`validation_freq` must be an integer of at least 1.*'a'"),
+        ({"shuffle": "yes"}, "`shuffle` must be True or False. Received: 'yes'"),
         ({"verbose": "loud"}, "`verbose` must be 'auto', 0, 1 or 2.*'loud'"),
         ({"callbacks": 5}, "`callbacks` must be callbacks of Keras.*5"),
         ({"callbacks": ["x"]}, "`callbacks` must be callbacks of Keras.*'x'"),
@@ -265,3 +267,11 @@ def test_a_changed_number_of_imputation_steps_counts_in_the_next_fit():
     assert np.any(learned(1) != learned(20))
     with pytest.raises(ValueError, match="`imputation_steps` must be an integer"):
         learned(0)
+
+
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_size": -1}, {"verbose": "loud"}])
+def test_what_is_no_way_to_pass_once_is_named(method, wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        getattr(trainer(machine()), method)(EXAMPLES, **wrong)

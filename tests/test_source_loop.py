@@ -151,10 +151,11 @@ def test_a_buffer_holds_no_more_than_there_is(monkeypatch):
         return shuffle(self, size, **kwargs)
 
     monkeypatch.setattr(tf.data.Dataset, "shuffle", noted)
-    for buffer in (20, 1024, 10**9):
-        batches = example_batches(data, lambda v: v, 4, buffer, seed=1)
+    uncounted = data.filter(lambda v: True)
+    for each, buffer in [(data, 20), (data, 1024), (data, 10**9), (uncounted, 10**9)]:
+        batches = example_batches(each, lambda v: v, 4, buffer, seed=1)
         assert [int(v) for batch in batches for v in batch] == expected
-    assert asked == [20, 20, 20]
+    assert asked == [20, 20, 20, 20]
 
 
 def test_empty_data_is_an_error_that_says_so():
