@@ -25,7 +25,8 @@ class Executions(keras.Model):
         super().__init__(**kwargs)
         self.distributed = distributed()
         self.supports_jit = not self.distributed
-        self.jit_compile = self.chosen("auto")
+        if BACKEND == "tensorflow":
+            self.jit_compile = False
 
     def chosen(self, jit_compile):
         """Whether XLA is to compile, for what `compile` is given; on TensorFlow if asked to."""

@@ -72,7 +72,8 @@ def checked_loop(given):
         check_count("validation_freq", frequency)
     if given.get("validation_split") is not None:
         check_share("validation_split", given["validation_split"])
-    check_flag("shuffle", given.get("shuffle", True))
+    if given.get("shuffle", True) != "batch":  # of arrays, whole batches
+        check_flag("shuffle", given.get("shuffle", True))
     for callback in keras.tree.flatten(given.get("callbacks") or []):
         if not isinstance(callback, (keras.callbacks.Callback, keras.callbacks.CallbackList)):
             raise ValueError(f"`callbacks` must be callbacks of Keras. Received: {callback!r}")

@@ -12,6 +12,7 @@ from rbm_tutorial import WakeSleep
 
 FOREIGN = EXAMPLES.astype(np.dtype("float32").newbyteorder())
 QUIET = {"verbose": 0}
+pytestmark = pytest.mark.filterwarnings("ignore:Your input ran")
 
 
 class Batches(keras.utils.PyDataset):
@@ -51,7 +52,6 @@ WAYS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Your input ran")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("x", [FOREIGN, EXAMPLES.astype("longdouble")], ids=["foreign", "long"])
 def test_the_numbers_are_those_of_the_array(way, x):

@@ -195,7 +195,7 @@ def test_adapt_refuses_data_without_end_and_images_that_are_not_flat():
     with pytest.raises(ValueError, match="`data` must end"):
         RBM(3).adapt(tf.data.Dataset.from_tensors(np.zeros((2, 5))).repeat())
     rbm = RBM(3)
-    with pytest.raises(ValueError, match="`input_shape` must be"):
+    with pytest.raises(ValueError, match="`data` must have shape"):
         rbm.adapt(np.zeros((2, 1, 5)))
     assert not rbm.built
 
