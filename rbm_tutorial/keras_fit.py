@@ -262,7 +262,9 @@ class FastFit(executions.Executions, WholeFiles):
                 self.optimizer.build(self.trainable_variables)
             self.prepare()
         if learns:
-            self._trace_anew_if_changed()
+            self._check_learning()
+        if self.settings() != self.traced_with:
+            self.forget_compiled()
         return given
 
     def _follow_rate(self, logs=None):
@@ -298,8 +300,8 @@ class FastFit(executions.Executions, WholeFiles):
         rest["steps_per_epoch"] = -(-len(x) // size)
         return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)
 
-    def _trace_anew_if_changed(self):
-        """Let a changed setting take effect, though compiled functions keep the one they saw."""
+    def _check_learning(self):
+        """Refuse weights that were frozen or freed, of which compiled functions know nothing."""
         learning = [variable.path for variable in self.trainable_variables]
         if self.learning not in (None, learning):
             raise ValueError(
@@ -307,9 +309,9 @@ class FastFit(executions.Executions, WholeFiles):
                 f"Received: {learning} now learn, before {list(self.learning)}"
             )
         self.learning = learning
-        if self.settings() != self.traced_with:
-            self.forget_compiled()
 
     def forget_compiled(self):
-        self.train_function = self.test_function = self.block_function = None
+        """Let a changed setting take effect, though compiled functions keep the one they saw."""
+        self.train_function = self.test_function = self.predict_function = None
+        self.block_function = None
         self.shortened, self.traced_with = {}, self.settings()

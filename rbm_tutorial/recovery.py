@@ -261,18 +261,17 @@ class RaiseOnNaN(keras.callbacks.Callback):
 
 
 def check_result(model, result) -> None:
-    """Nothing that `model` computed is NaN: by XLA bad values cannot raise sooner.
+    """The weights of `model` are numbers, and so is all that it computed with them.
 
-    Raises: `ValueError` otherwise, about the weights or the examples.
+    By XLA bad values cannot raise sooner. Raises: `ValueError` about the weights or the examples.
     """
-    if not any(np.isnan(values).any() for values in keras.tree.flatten(result)):
-        return
     if not all(np.isfinite(weight).all() for weight in map(np.asarray, model.weights)):
         raise ValueError(
             "The weights must be numbers: load those of before and lower the learning rate. "
             "Received NaN or infinite values, since learning diverged."
         )
-    raise ValueError(
-        "`x` must hold values that its units can have, `y` labels of its classes, and weights be "
-        "at least 0. Received others: the result is NaN."
-    )
+    if any(np.isnan(values).any() for values in keras.tree.flatten(result)):
+        raise ValueError(
+            "`x` must hold values that its units can have, `y` labels of its classes, and weights "
+            "be at least 0. Received others: the result is NaN."
+        )

@@ -59,6 +59,7 @@ class DeepBeliefNetwork(Executions, WholeFiles):
         self.top = rbms[-1]
         for place, rbm in enumerate(self.lower, start=1):  # else equal seeds draw equal numbers
             fork_stream(rbm.seed_generator, place)
+        self.traced_with = None
         self.build((None, self.lower[0].number_visible_units))
 
     def build(self, input_shape):
@@ -79,6 +80,10 @@ class DeepBeliefNetwork(Executions, WholeFiles):
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         x = images(given.pop("x"))
         check_pass(given)
+        units = tuple((rbm.visible_units, rbm.hidden_units) for rbm in (*self.lower, self.top))
+        if units != self.traced_with:
+            checked_stack([*self.lower, self.top])
+            self.predict_function, self.traced_with = None, units
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])

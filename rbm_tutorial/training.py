@@ -172,6 +172,12 @@ class ContrastiveDivergence(FastFit):
             self.live.start(self.rbm)
 
     def prepare(self):
+        units = self.rbm.visible_units, self.rbm.hidden_units
+        if self.live is not None and self.live.units != units:
+            raise ValueError(
+                "`rbm` must keep the types of units with which the likelihood chains began: make a "
+                f"new model. Received: {units}"
+            )
         if self.live is not None and int(np.asarray(self.live.updates)) == 0:
             self.live.begin(self.rbm)
 

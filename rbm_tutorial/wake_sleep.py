@@ -21,7 +21,7 @@ from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.labeled import one_hot
 from rbm_tutorial.negatives import chosen_negatives
 from rbm_tutorial.saving import with_objects
-from rbm_tutorial.stack import DeepBeliefNetwork
+from rbm_tutorial.stack import DeepBeliefNetwork, checked_stack
 
 
 def generation_cost(rbm, below, above, weights=None):
@@ -120,6 +120,9 @@ class WakeSleep(FastFit):
                 )
 
     def settings(self):
+        checked_stack([*self.dbn.lower, self.dbn.top])
+        if any(rbm.tied for rbm in self.dbn.lower):
+            raise ValueError("`dbn` must have untied layers below the top. Received a tied one.")
         return tuple(traced_settings(rbm) for rbm in (*self.dbn.lower, self.dbn.top))
 
     def check(self, x, y=None, learns=True):

@@ -158,10 +158,11 @@ def test_weights_that_are_no_numbers_are_named(function, bad):
         function(rbm)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("method", ["predict", "evaluate"])
-def test_a_model_names_them_and_not_the_examples(method):
+def test_a_model_names_them_and_not_the_examples(method, bad):
     model = trainer(machine())
-    model.rbm.hb.assign(np.full(3, np.nan, "float32"))
+    model.rbm.hb.assign(np.full(3, bad, "float32"))
     with pytest.raises(ValueError, match="The weights must be numbers"):
         getattr(model, method)(V, verbose=0)
 

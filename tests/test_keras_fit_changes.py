@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from machines import machine
+from networks import network
 from trained import EXAMPLES, FIT, assert_equal_weights, counted, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, DeepBeliefNetwork, WakeSleep
@@ -228,14 +229,45 @@ def test_what_is_no_way_to_loop_is_named_before_anything_is_built(wrong, said):
     assert not model.rbm.built
 
 
-def test_units_of_another_type_count_in_the_next_fit():
-    """The binary units that it has seen would learn on; categorical ones of one value learn 0."""
-    model = counted()
-    model.fit(EXAMPLES, **FIT)
-    traces = model.traces
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", None])
+def test_units_of_another_type_count_in_what_is_called_next(method):
+    """What was compiled for binary units would go on with them."""
+    model = trainer(machine())
+    for each in ("fit", "evaluate", "predict"):
+        getattr(model, each)(EXAMPLES, verbose=0)
     model.rbm.hidden_units = Categorical(3)
+    if method is not None:
+        getattr(model, method)(EXAMPLES, verbose=0)
+    hidden = model.predict(EXAMPLES, verbose=0)
+    np.testing.assert_allclose(hidden, model.rbm(EXAMPLES), rtol=1e-5)
+    free_energy = model.evaluate(EXAMPLES, verbose=0, return_dict=True)["free_energy"]
+    assert free_energy == pytest.approx(np.mean(model.rbm.free_energy(EXAMPLES)), rel=1e-5)
+
+
+def test_chains_of_the_likelihood_do_not_follow_units_of_another_type():
+    model = trainer(machine(), likelihood_chains=4)
     model.fit(EXAMPLES, **FIT)
-    assert model.traces > traces
+    model.rbm.hidden_units = Categorical(3)
+    with pytest.raises(ValueError, match="`rbm` must keep the types of units"):
+        model.fit(EXAMPLES, **FIT)
+
+
+@pytest.mark.parametrize("change", ["a tied layer below", "an untied top", "units that differ"])
+def test_layers_that_no_longer_fit_are_named_by_wake_sleep(change):
+    dbn = network()
+    model = WakeSleep(dbn)
+    model.compile("sgd")
+    model.fit(EXAMPLES, **FIT)
+    if change == "units that differ":
+        dbn.lower[0].hidden_units = Categorical(3)
+    else:
+        rbm = dbn.lower[0] if change == "a tied layer below" else dbn.top
+        rbm.tied = not rbm.tied
+    with pytest.raises(ValueError, match="must|needs symmetric weights"):
+        model.fit(EXAMPLES, **FIT)
+    if change == "units that differ":
+        with pytest.raises(ValueError, match="must"):
+            dbn.predict(EXAMPLES, verbose=0)
 
 
 def test_a_layer_that_became_untied_is_named():
