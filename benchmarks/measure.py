@@ -40,12 +40,8 @@ from trainings import VISIBLE, Setting
 
 HERE = Path(__file__).parent
 ALGORITHMS = {"CD-1": (1, False), "CD-10": (10, False), "PCD-1": (1, True)}
-VARIANTS = (
-    "fit, one update an execution",
-    "fit by XLA",
-    "fit from TFDS",
-    "train_rbm",
-)  # at 500 units only
+# At 500 units only.
+VARIANTS = ("fit, one update an execution", "fit by XLA", "fit from TFDS", "train_rbm")
 STANDARD = (128, 500)  # batch, hidden: where memory is read and a step is taken apart
 
 
