@@ -87,11 +87,16 @@ def checked_range(x, low: float, high: float, message: str):
     return x
 
 
+def is_known(x) -> bool:
+    """Whether `x` has values, and does not stand for some while a function is traced."""
+    if isinstance(x, keras.KerasTensor):
+        return False
+    return not isinstance(x, jax.core.Tracer) if BACKEND == "jax" else tf.executing_eagerly()
+
+
 def all_finite(x) -> bool:
     """Whether `x` holds no NaN and nothing infinite; of what is traced it is not known, so yes."""
-    if isinstance(x, jax.core.Tracer) if BACKEND == "jax" else not tf.executing_eagerly():
-        return True
-    return bool(np.isfinite(np.asarray(x)).all())
+    return not is_known(x) or bool(np.isfinite(np.asarray(x)).all())
 
 
 def single(x):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import LARGEST, all_finite
+from rbm_tutorial.backend import LARGEST, all_finite, is_known
 from rbm_tutorial.pipelines import is_dataset
 
 LEAST = float(np.finfo("float32").smallest_subnormal)
@@ -137,6 +137,14 @@ def real_input(name: str, x):
     """
     plain = isinstance(x, (np.ndarray, list, tuple, np.generic)) or hasattr(x, "toarray")
     return real_array(name, x) if plain else x
+
+
+def check_first_input(name: str, x, units) -> None:
+    """`x`, if its values are known, can be that of `units`: no mistake is to build a layer."""
+    if is_known(x):
+        check_matrix(name, x := real_tensor(name, x, "float32"), None)
+        units.check_number(x.shape[1])
+        units.checked(x, name)
 
 
 def check_seed(name: str, seed) -> None:

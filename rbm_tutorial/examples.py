@@ -75,6 +75,7 @@ def readable(batch):
     """A batch as backends can read it: in the byte order of this machine; on JAX in 32 bits.
 
     Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits.
+    Weights come with empty targets where they have none, which TensorFlow would not take.
     """
 
     def part(values):
@@ -85,6 +86,8 @@ def readable(batch):
             return values.clip(-1, 2**31 - 1).astype("int32")
         return values
 
+    if isinstance(batch, tuple) and len(batch) == 3 and batch[1] is None:
+        batch = batch[0], np.zeros((len(batch[0]), 0), "float32"), batch[2]
     return keras.tree.map_structure(part, batch)
 
 

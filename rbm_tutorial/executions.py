@@ -67,6 +67,16 @@ def errors_wait(model) -> bool:
 
 
 @contextlib.contextmanager
+def fitting(model):
+    """Let `compile` know that `fit` runs, whose compiled functions it would take away."""
+    before, model.fits = model.fits, True
+    try:
+        yield
+    finally:
+        model.fits = before
+
+
+@contextlib.contextmanager
 def trained_by(model, function=None):
     """Let Keras train by another train function for a while; if that is `None`, by its own.
 

@@ -25,8 +25,13 @@ BATCHING = {*EXAMPLES, "batch_size", "epochs", "verbose", "callbacks", "shuffle"
 VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
 
 
-def check_own(given) -> None:
-    """What a model brings along is not given to `compile`."""
+def check_own(given, fits: bool) -> None:
+    """What a model brings along is not given to `compile`, which nobody calls while it `fits`."""
+    if fits:
+        raise ValueError(
+            "`compile` must be called before `fit` or after it: set `optimizer.learning_rate` in "
+            "callbacks. Received a call in a callback."
+        )
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
         if given.get(name):
             raise ValueError(

@@ -65,7 +65,7 @@ class FastFit(executions.Executions, WholeFiles):
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at, watchers = False, None, False, ()
+    labeled, width, looked_at, watchers, fits = False, None, False, (), False
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -81,9 +81,9 @@ class FastFit(executions.Executions, WholeFiles):
         `steps_per_execution` is their number, on TensorFlow 16, on JAX 64: callbacks of batches are
         called once in so many. Under a `tf.distribute` strategy, where Keras 3.15 cannot do it, the
         default is 1. Without an optimizer it is `SGD(default_rate)`, and `fit` follows that rate.
-        Raises: `ValueError` for a loss and metrics, since the model has its own.
+        Raises: `ValueError` for a loss and metrics, since the model has its own, and while it fits.
         """
-        check_own({"loss": loss, **kwargs})
+        check_own({"loss": loss, **kwargs}, self.fits)
         self.steps_chosen = steps_per_execution is not None
         check_count("steps_per_execution", steps_per_execution if self.steps_chosen else 1)
         steps_per_execution = executions.updates_an_execution(self, steps_per_execution)
@@ -134,7 +134,7 @@ class FastFit(executions.Executions, WholeFiles):
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         keeping, stepping = place_told(self), executions.shorter_executions(self, *steps)
         ending, training = only_data_end(callbacks), executions.trained_by(self, train_function)
-        with keeping as keep, stepping, ending, training:
+        with keeping as keep, stepping, ending, training, executions.fitting(self):
             follow = keras.callbacks.LambdaCallback(on_train_begin=self._follow_rate)
             given["callbacks"] = [*given["callbacks"], follow, *keep]
             history = super().fit(**given)
@@ -183,7 +183,9 @@ class FastFit(executions.Executions, WholeFiles):
         given = self._ready({"x": self._checked_images(x)}, learns=False)
         check_devices_divide(given["x"], len(given["x"]))
         with weights_kept(self):
-            return super().predict_on_batch(**given)
+            result = super().predict_on_batch(**given)
+            check_result(self, result)
+        return result
 
     def start(self, x):
         self.build((None, *x.shape[1:]))
@@ -280,7 +282,9 @@ class FastFit(executions.Executions, WholeFiles):
         check_devices_divide(given["x"], len(given["x"]))
         given = self._ready(given, learns)
         with weights_kept(self), executions.trained_by(self):
-            return method(**given)
+            result = method(**given)
+            check_result(self, result)
+        return result
 
     def _batched(self, given):
         """The arguments, an array as pipeline or `Blocks`, and the train function for these."""

@@ -16,7 +16,7 @@ from rbm_tutorial.annealing import (
     checked_betas,
     log_mean_weight,
 )
-from rbm_tutorial.backend import uniform_stream
+from rbm_tutorial.backend import checked_range, uniform_stream
 from rbm_tutorial.checks import (
     check_count,
     check_machine,
@@ -25,7 +25,7 @@ from rbm_tutorial.checks import (
     fixed_seed,
     real_array,
 )
-from rbm_tutorial.sampling import clamped_step, independent_units, known_sites
+from rbm_tutorial.sampling import clamped_step, independent_units, known_sites, site_members
 from rbm_tutorial.training import ContrastiveDivergence
 
 
@@ -138,6 +138,7 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
 
     def prepare(self):
         super().prepare()
+        self.members = site_members(self.rbm.visible_units, self.width)
         if self.rbm.activity_regularizer is not None:
             raise ValueError(
                 "`activity_regularizer` of `rbm` must be None: Keras would apply it to examples "
@@ -155,11 +156,26 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
 
     def batch_loss(self, x, y, y_pred, weights, training):
         if training:
-            x = imputed(self.rbm, ops.cast(x, self.rbm.vb.dtype), self.imputation_steps)
+            x = known_as_a_whole(self.members, ops.cast(x, self.rbm.vb.dtype))
+            x = imputed(self.rbm, x, self.imputation_steps)
         return super().batch_loss(x, y, y_pred, weights, training)
 
     def get_config(self):
         return {**super().get_config(), "imputation_steps": self.imputation_steps}
+
+
+def known_as_a_whole(members, x):
+    """x, (batch, visible), once each site of `members`, if not `None`, has no NaN, or these alone.
+
+    What XLA compiles cannot raise: there such a row is infinite, which units of groups refuse.
+    """
+    if members is None:
+        return x
+    known = ops.cast(ops.logical_not(ops.isnan(x)), "float32")
+    share = ops.matmul(known, members) / members.sum(axis=0)
+    message = "`x` must hold all units of a group of which one is on, or none. Received shares"
+    in_part = checked_range(ops.minimum(share, 1 - share), 0, 0, message)
+    return ops.where(ops.all(in_part == 0, axis=1, keepdims=True), x, np.inf)
 
 
 def _with_means(x):

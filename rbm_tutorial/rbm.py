@@ -14,6 +14,7 @@ from rbm_tutorial.checks import (
     check_built,
     check_count,
     check_examples,
+    check_first_input,
     check_flag,
     check_input_shape,
     check_matrix,
@@ -25,7 +26,7 @@ from rbm_tutorial.checks import (
 )
 from rbm_tutorial.examples import unit_means
 from rbm_tutorial.sampling import gibbs_step
-from rbm_tutorial.saving import with_objects
+from rbm_tutorial.saving import check_stored, with_objects
 from rbm_tutorial.units import Bernoulli, check_normalizable, free_energy
 
 
@@ -65,7 +66,8 @@ class RBM(keras.layers.Layer):
 
     Raises: `ValueError` for arguments out of range, and two layers of unbounded units. Every method
     raises `ValueError` for a tensor of another rank or width or values that its units cannot have,
-    in graphs as `backend.checked_range`.
+    in graphs as `backend.checked_range`; but with `training=True` a call takes any real numbers,
+    since in a network of yours a `Dropout` may stand before the layer.
 
     Source: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive
     divergence, Neural Computation 14 (2002); initial values: Hinton, A practical guide (2012).
@@ -120,10 +122,12 @@ class RBM(keras.layers.Layer):
         return ops.transpose(self.w_rec) if self.tied else self._w_gen
 
     def __call__(self, v, *args, **kwargs):
-        return super().__call__(real_input("v", v), *args, **kwargs)
+        v = real_input("v", v)
+        if not self.built:
+            check_first_input("v", v, self.visible_units)
+        return super().__call__(v, *args, **kwargs)
 
     def call(self, v, training=False):
-        # In training values were checked before, or come out of a layer such as Dropout.
         return self.hidden_units.mean(self.hidden_logits(v)) if training else self.forward(v)
 
     def forward(self, v):
@@ -287,8 +291,9 @@ class RBM(keras.layers.Layer):
         store["seed_state"] = self.seed_generator.state
 
     def load_own_variables(self, store):
-        keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
-        super().load_own_variables({key: store[key] for key in keys})
+        stored = {key: store[key] for key in {*store.keys()} - {"seed_state"}}
+        check_stored(self, stored)
+        super().load_own_variables(stored)
         if "seed_state" in store.keys():  # noqa: SIM118
             self.seed_generator.state.assign(store["seed_state"])
         else:

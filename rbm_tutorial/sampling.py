@@ -161,17 +161,23 @@ def checked_known(known, shape: tuple[int, int]) -> np.ndarray:
     return np.broadcast_to(known.astype(bool), shape)
 
 
+def site_members(units, width: int):
+    """Which of so many units make up which site: (units, sites) of 0 and 1, `None` if each does."""
+    if units.log_normalizer(ops.zeros((1, width))).shape[1] == width:
+        return None
+    alone = ops.convert_to_tensor(np.eye(width + 1, width, dtype="float32"))  # and none, last
+    log_z = np.asarray(units.log_normalizer(alone))
+    return np.float32(log_z[:-1] != log_z[-1:])
+
+
 def known_sites(units, known, name: str = "known") -> np.ndarray:
     """Which sites are known, (rows, sites), if `known`, (rows, visible), says it of the units.
 
     Raises: `ValueError` about `name` for groups, of which one unit is on, that are known in part.
     """
-    width = known.shape[1]
-    if units.log_normalizer(ops.zeros((1, width))).shape[1] == width:
-        return known  # each unit is a site
-    alone = ops.convert_to_tensor(np.eye(width + 1, width, dtype="float32"))  # and none, last
-    log_z = np.asarray(units.log_normalizer(alone))
-    member = np.float32(log_z[:-1] != log_z[-1:])  # (visible, sites)
+    member = site_members(units, known.shape[1])
+    if member is None:
+        return known
     share = known @ member / member.sum(axis=0)
     if not np.isin(share, (0, 1)).all():
         raise ValueError(

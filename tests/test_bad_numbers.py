@@ -136,6 +136,7 @@ def test_integers_of_numpy_are_seeds(function, seed):
 # ---------------------------------------------------------------- weights
 
 
+ON_BATCHES = "train_on_batch", "test_on_batch", "predict_on_batch"
 MEASURED = {
     "sample": lambda rbm: sample(rbm, 3, steps=4, most_steps=8),
     "ais_log_partition": lambda rbm: ais_log_partition(rbm, 3, 4),
@@ -159,12 +160,12 @@ def test_weights_that_are_no_numbers_are_named(function, bad):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("method", ["predict", "evaluate"])
+@pytest.mark.parametrize("method", ["predict", "evaluate", *ON_BATCHES])
 def test_a_model_names_them_and_not_the_examples(method, bad):
     model = trainer(machine())
     model.rbm.hb.assign(np.full(3, bad, "float32"))
     with pytest.raises(ValueError, match="The weights must be numbers"):
-        getattr(model, method)(V, verbose=0)
+        getattr(model, method)(V, **({} if method in ON_BATCHES else {"verbose": 0}))
 
 
 @pytest.mark.parametrize("rate", [1e-60, 1e60])

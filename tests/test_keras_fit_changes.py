@@ -307,3 +307,17 @@ def test_what_is_no_way_to_pass_once_is_named(method, wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         getattr(trainer(machine()), method)(EXAMPLES, **wrong)
+
+
+class CompileAgain(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.compile("sgd")
+
+
+def test_nobody_compiles_while_it_fits():
+    """The compiled functions of the run would be gone; afterwards it may be compiled again."""
+    model = trainer(machine())
+    with pytest.raises(ValueError, match="`compile` must be called before `fit` or after"):
+        model.fit(EXAMPLES, callbacks=[CompileAgain()], **FIT)
+    model.compile("sgd")
+    model.fit(EXAMPLES, **FIT)

@@ -8,7 +8,7 @@ import pytest
 from enumerated import derivatives, enumerate_machine, exact_of, sigmoid
 from machines import CLASSES, each_pair, machine, machine_of, parameters_of
 from sampled import p_value
-from trained import EXAMPLES, Given
+from trained import EXAMPLES, Given, data_set_of
 
 from rbm_tutorial.annealing import annealed_chains, base_biases
 from rbm_tutorial.missing import (
@@ -192,6 +192,19 @@ def test_what_nan_would_spoil_is_refused_before_anything_is_learned():
     model = incomplete(machine(6, 2, visible_units=CLASSES))
     with pytest.raises(ValueError, match="`x` must hold all units of a group"):
         model.fit([[1, 0, 0, NAN, 1, 0], [0, 1, 0, NAN, NAN, NAN]], verbose=0)
+
+
+@pytest.mark.parametrize("known", [[1, 0, 0, NAN, 1, 0], [NAN, NAN, 1, 0, 1, 0]])
+def test_groups_that_are_known_in_part_are_refused_in_data_sets_too(known):
+    """The draw of the other units could make the group one that looks right."""
+    model = incomplete(machine(6, 2, visible_units=CLASSES))
+    whole = [[1, 0, 0, NAN, NAN, NAN], [0, 1, 0, 0, 0, 1], [NAN] * 6]
+    model.fit(data_set_of(np.float32(whole)), shuffle=False, verbose=0)
+    before = model.rbm.get_weights()
+    with pytest.raises(Exception, match=r"hold all units of a group|x must hold values"):
+        model.fit(data_set_of(np.float32([*whole, known])), shuffle=False, verbose=0)
+    for old, new in zip(before, model.rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_a_batch_of_which_nothing_is_known_may_come_first(rbm):

@@ -215,3 +215,18 @@ def test_data_that_adapt_refuses_build_nothing(bad):
     with pytest.raises(ValueError, match="`data` must"):
         rbm.adapt(bad)
     assert not rbm.built
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [255 * EXAMPLES, np.nan * EXAMPLES, EXAMPLES[0], EXAMPLES[:, None], EXAMPLES.astype(str)],
+    ids=["0…255", "NaN", "a vector", "images that are not flat", "text"],
+)
+@pytest.mark.parametrize("make", [np.array, keras.ops.convert_to_tensor], ids=["array", "tensor"])
+def test_a_call_that_is_refused_builds_nothing(make, bad):
+    rbm = RBM(3, seed=0)
+    with pytest.raises(ValueError, match="`v` must"):
+        rbm(bad if bad.dtype.kind == "U" else make(bad))
+    assert not rbm.built
+    rbm(EXAMPLES)
+    assert rbm.built

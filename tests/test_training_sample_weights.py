@@ -82,7 +82,7 @@ def batches_with_weights():
 
 
 class Batches(keras.utils.PyDataset):
-    """Keras 3.15 takes no `None` from these on TensorFlow, but empty targets."""
+    """As Keras 3.15 takes them on TensorFlow: with empty targets, not `None`."""
 
     def __len__(self):
         return 3
@@ -90,6 +90,11 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, i):
         x, _, weights = list(batches_with_weights())[i]
         return x, np.zeros((len(x), 0)), weights
+
+
+class WithoutTargets(Batches):
+    def __getitem__(self, i):
+        return list(batches_with_weights())[i]
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
@@ -100,9 +105,10 @@ class Batches(keras.utils.PyDataset):
     [
         batches_with_weights,
         Batches,
+        WithoutTargets,
         lambda: tf.data.Dataset.from_tensor_slices((EXAMPLES, np.zeros(22), WEIGHTS)).batch(8),
     ],
-    ids=["generator", "PyDataset", "data set"],
+    ids=["generator", "PyDataset", "PyDataset without targets", "data set"],
 )
 def test_batches_may_bring_their_weights(batches, build):
     """Also to a model that is built by the first of them."""
