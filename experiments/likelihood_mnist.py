@@ -25,6 +25,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from rbm_tutorial import (
     RBM,
@@ -34,6 +35,7 @@ from rbm_tutorial import (
     load_mnist,
     load_pretrained_rbm,
 )
+from rbm_tutorial.contrast import centered_gradient, with_gradient
 from rbm_tutorial.likelihood import (
     ais_log_partition,
     chain_diagnostics,
@@ -62,6 +64,7 @@ class Recipe:
     averaged: bool = False  # exponential average of the weights, over about 1,000 steps
     binarized: str = "each epoch"  # or "once", as in 2008, or "by threshold", as others do
     weight_decay: float = 0.0  # of the weights, not of the biases
+    smoothness: float = 0.0  # λ of `SmoothFilters`
     seed: int = 0
 
 
@@ -74,6 +77,7 @@ RECIPES = {
     "best": Recipe(**BEST, averaged=True, epochs=400),
     "best_25": Recipe(**BEST, averaged=True, epochs=25),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
+    "smooth_fixed": Recipe(**BEST, averaged=True, epochs=300, binarized="once", smoothness=0.0006),
     "cd1_20": Recipe(hidden=20, cd_steps=1, centered=True),
     "cd3_20": Recipe(hidden=20, cd_steps=3, centered=True),
     "cd25_20": Recipe(hidden=20, cd_steps=25, centered=True),
@@ -135,12 +139,47 @@ class EpochSeconds(keras.callbacks.Callback):
         self.seconds.append(time.monotonic() - self.start)
 
 
+class SmoothFilters(ContrastiveDivergence):
+    """Centered learning that also lowers λ/2 Σ (w_ij - w_i'j)², over neighboring pixels i, i'.
+
+    What was drawn once for a pixel is noise that its neighbors do not share, and smooth filters
+    cannot learn it. As the rest of the gradient, that of the penalty is one of centered units:
+    smoothing alone would move the biases of all units, and with them the chains.
+    """
+
+    smoothness = 0.0  # λ
+
+    def batch_loss(self, x, y, y_pred, weights, training):
+        loss = super().batch_loss(x, y, y_pred, weights, training)
+        if not training:
+            return loss
+        w, hb, vb, *offsets = (
+            variable.value for variable in (self.rbm.w_rec, self.rbm.hb, self.rbm.vb, *self.offsets)
+        )
+        dw, still = self.smoothness * laplacian(w), (ops.zeros_like(hb), ops.zeros_like(vb))
+        gradient = centered_gradient(dw, *still, *offsets[:2])
+        return loss + with_gradient(ops.zeros_like(loss), w, hb, vb, *gradient)
+
+
+def laplacian(w):
+    """Σ_i' (w_i - w_i'), i' the neighbors of pixel i: (784, hidden) → (784, hidden)."""
+    filters = ops.reshape(w, (28, 28, -1))
+    down, right = filters[1:] - filters[:-1], filters[:, 1:] - filters[:, :-1]
+    of_rows = ops.pad(down, [(1, 0), (0, 0), (0, 0)]) - ops.pad(down, [(0, 1), (0, 0), (0, 0)])
+    of_columns = ops.pad(right, [(0, 0), (1, 0), (0, 0)]) - ops.pad(right, [(0, 0), (0, 1), (0, 0)])
+    return ops.reshape(of_rows + of_columns, ops.shape(w))
+
+
 def compiled_model(recipe, digits, rbm=None):
     """A model of a new RBM, its learning rate falling to 0 over `recipe.epochs` of `digits`."""
     if rbm is None:
         rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
         rbm.adapt(digits.images)
-    model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
+    if recipe.smoothness:
+        model = SmoothFilters(rbm, recipe.persistent_chains, recipe.centered)
+        model.smoothness = recipe.smoothness
+    else:
+        model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)
     schedule = linear_decay(recipe.learning_rate, steps)
     optimizer = keras.optimizers.SGD(

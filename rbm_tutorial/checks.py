@@ -139,12 +139,12 @@ def real_input(name: str, x):
     return real_array(name, x) if plain else x
 
 
-def check_first_input(name: str, x, units) -> None:
-    """`x`, if its values are known, can be that of `units`: no mistake is to build a layer."""
+def check_first_input(name: str, x, units, dtype) -> None:
+    """`x`, if its values are known, are those of `units` in `dtype`: no mistake builds a layer."""
     if is_known(x):
-        check_matrix(name, x := real_tensor(name, x, "float32"), None)
+        check_matrix(name, x, None)
         units.check_number(x.shape[1])
-        units.checked(x, name)
+        units.checked(real_tensor(name, x, dtype), name)
 
 
 def check_seed(name: str, seed) -> None:

@@ -86,9 +86,22 @@ def readable(batch):
             return values.clip(-1, 2**31 - 1).astype("int32")
         return values
 
-    if isinstance(batch, tuple) and len(batch) == 3 and batch[1] is None:
-        batch = batch[0], np.zeros((len(batch[0]), 0), "float32"), batch[2]
+    if isinstance(batch, tuple) and len(batch) > 1:
+        batch = of_one_length(*batch)
     return keras.tree.map_structure(part, batch)
+
+
+def of_one_length(x, y=None, weights=None):
+    """A batch of a stream as Keras is to get it, once its parts are known to be of one length."""
+    lengths = [len(part) for part in (x, y, weights) if np.ndim(part)]
+    if len({*lengths}) > 1:
+        raise ValueError(
+            "`x` must give batches with one label and one weight for each image. "
+            f"Received arrays of lengths {lengths}"
+        )
+    if y is None and weights is not None:
+        y = np.zeros((len(x), 0), "float32")
+    return tuple(part for part in (x, y, weights) if part is not None)
 
 
 def check_batch(x):

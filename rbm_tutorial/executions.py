@@ -61,19 +61,35 @@ class Executions(keras.Model):
     _maybe_symbolic_build = _symbolic_build  # under a strategy, which may fail before that
 
 
+def check_learning(model) -> None:
+    """Refuse weights that were frozen or freed, of which compiled functions know nothing."""
+    learning = [variable.path for variable in model.trainable_variables]
+    if model.learning not in (None, learning):
+        raise ValueError(
+            "Call `compile` again, since weights were frozen or freed after it. "
+            f"Received: {learning} now learn, before {list(model.learning)}"
+        )
+    model.learning = learning
+
+
 def errors_wait(model) -> bool:
     """Whether bad values become NaN in a model's steps, since what XLA compiles cannot raise."""
     return BACKEND == "jax" or model.jit_compile
 
 
 @contextlib.contextmanager
-def fitting(model):
-    """Let `compile` know that `fit` runs, whose compiled functions it would take away."""
-    before, model.fits = model.fits, True
+def running(model):
+    """Let `compile` know that the model runs, whose compiled functions it would take away."""
+    before, model.runs = model.runs, True
     try:
         yield
     finally:
-        model.fits = before
+        model.runs = before
+
+
+def chosen_by(model):
+    """What was chosen for a model after `__init__`, and compiled functions keep."""
+    return getattr(model, "optimizer", None), model.run_eagerly, model.jit_compile
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ from rbm_tutorial.recovery import (
     RaiseOnNaN,
     WholeFiles,
     check_result,
+    check_weights,
     only_data_end,
     place_told,
     validation_told,
@@ -65,7 +66,7 @@ class FastFit(executions.Executions, WholeFiles):
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at, watchers, fits = False, None, False, (), False
+    labeled, width, looked_at, watchers, runs = False, None, False, (), False
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -81,9 +82,9 @@ class FastFit(executions.Executions, WholeFiles):
         `steps_per_execution` is their number, on TensorFlow 16, on JAX 64: callbacks of batches are
         called once in so many. Under a `tf.distribute` strategy, where Keras 3.15 cannot do it, the
         default is 1. Without an optimizer it is `SGD(default_rate)`, and `fit` follows that rate.
-        Raises: `ValueError` for a loss and metrics, since the model has its own, and while it fits.
+        Raises: `ValueError` for a loss and metrics, since the model has its own, and in callbacks.
         """
-        check_own({"loss": loss, **kwargs}, self.fits)
+        check_own({"loss": loss, **kwargs}, self.runs)
         self.steps_chosen = steps_per_execution is not None
         check_count("steps_per_execution", steps_per_execution if self.steps_chosen else 1)
         steps_per_execution = executions.updates_an_execution(self, steps_per_execution)
@@ -134,7 +135,7 @@ class FastFit(executions.Executions, WholeFiles):
         self._initial_epoch = None  # Keras 3.15 would begin every later run where one was resumed
         keeping, stepping = place_told(self), executions.shorter_executions(self, *steps)
         ending, training = only_data_end(callbacks), executions.trained_by(self, train_function)
-        with keeping as keep, stepping, ending, training, executions.fitting(self):
+        with keeping as keep, stepping, ending, training, executions.running(self):
             follow = keras.callbacks.LambdaCallback(on_train_begin=self._follow_rate)
             given["callbacks"] = [*given["callbacks"], follow, *keep]
             history = super().fit(**given)
@@ -150,7 +151,8 @@ class FastFit(executions.Executions, WholeFiles):
         check_devices_divide(given.get("x"), given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
         stepping = executions.shorter_executions(self, given.get("steps"))
-        with validation_told(bool(own)), weights_kept(self), stepping, ending:
+        told, keeping = validation_told(bool(own)), weights_kept(self)
+        with told, keeping, stepping, ending, executions.running(self):
             result = super().evaluate(**untuned(given, self.distributed))
             check_examples("x", len(keras.tree.flatten(result)))
             check_result(self, result)
@@ -163,7 +165,8 @@ class FastFit(executions.Executions, WholeFiles):
         given = self._ready({**given, "x": self._checked_images(given.get("x"))}, learns=False)
         check_devices_divide(given["x"], given.get("batch_size") or 32)
         ending = only_data_end(keras.tree.flatten(given.get("callbacks") or []))
-        with weights_kept(self), executions.shorter_executions(self, given.get("steps")), ending:
+        stepping = executions.shorter_executions(self, given.get("steps"))
+        with weights_kept(self), stepping, ending, executions.running(self):
             result = super().predict(**untuned(given, self.distributed))
             check_result(self, result)
         return result
@@ -263,9 +266,10 @@ class FastFit(executions.Executions, WholeFiles):
             if learns and self.compiled and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
             self.prepare()
+        check_weights(self)
         if learns:
-            self._check_learning()
-        if self.settings() != self.traced_with:
+            executions.check_learning(self)
+        if (self.settings(), *executions.chosen_by(self)) != self.traced_with:
             self.forget_compiled()
         return given
 
@@ -304,18 +308,9 @@ class FastFit(executions.Executions, WholeFiles):
         rest["steps_per_epoch"] = -(-len(x) // size)
         return {**rest, "x": in_blocks.tokens()}, in_blocks.train_function(self.block_function)
 
-    def _check_learning(self):
-        """Refuse weights that were frozen or freed, of which compiled functions know nothing."""
-        learning = [variable.path for variable in self.trainable_variables]
-        if self.learning not in (None, learning):
-            raise ValueError(
-                "Call `compile` again, since weights were frozen or freed after it. "
-                f"Received: {learning} now learn, before {list(self.learning)}"
-            )
-        self.learning = learning
-
     def forget_compiled(self):
         """Let a changed setting take effect, though compiled functions keep the one they saw."""
         self.train_function = self.test_function = self.predict_function = None
         self.block_function = None
-        self.shortened, self.traced_with = {}, self.settings()
+        self.shortened = {}
+        self.traced_with = self.settings(), *executions.chosen_by(self)

@@ -172,9 +172,11 @@ def known_as_a_whole(members, x):
     if members is None:
         return x
     known = ops.cast(ops.logical_not(ops.isnan(x)), "float32")
-    share = ops.matmul(known, members) / members.sum(axis=0)
-    message = "`x` must hold all units of a group of which one is on, or none. Received shares"
-    in_part = checked_range(ops.minimum(share, 1 - share), 0, 0, message)
+    number, size = ops.matmul(known, members), members.sum(axis=0)
+    message = (
+        "`x` must hold all units of a group of which one is on, or none. Received some in part,"
+    )
+    in_part = checked_range(ops.minimum(number, size - number), 0, 0, message)
     return ops.where(ops.all(in_part == 0, axis=1, keepdims=True), x, np.inf)
 
 

@@ -72,6 +72,9 @@ def ends_named():
         yield
     except Exception as error:
         if isinstance(error, NO_BATCH) and _raised_by_keras(error):
+            cause = error.__context__
+            if isinstance(cause, Exception) and not isinstance(cause, NO_BATCH):
+                raise cause from None  # on JAX Keras fails again when it puts averages in place
             message = "`x` must hold at least one example. Received no example."
             raise ValueError(message) from error
         numbers = UNDIVIDED.search(str(error))

@@ -26,7 +26,7 @@ from rbm_tutorial.checks import (
 )
 from rbm_tutorial.examples import unit_means
 from rbm_tutorial.sampling import gibbs_step
-from rbm_tutorial.saving import check_stored, with_objects
+from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli, check_normalizable, free_energy
 
 
@@ -123,8 +123,8 @@ class RBM(keras.layers.Layer):
 
     def __call__(self, v, *args, **kwargs):
         v = real_input("v", v)
-        if not self.built:
-            check_first_input("v", v, self.visible_units)
+        if not (self.built or args or kwargs.get("training")):
+            check_first_input("v", v, self.visible_units, self.compute_dtype)
         return super().__call__(v, *args, **kwargs)
 
     def call(self, v, training=False):
@@ -291,9 +291,8 @@ class RBM(keras.layers.Layer):
         store["seed_state"] = self.seed_generator.state
 
     def load_own_variables(self, store):
-        stored = {key: store[key] for key in {*store.keys()} - {"seed_state"}}
-        check_stored(self, stored)
-        super().load_own_variables(stored)
+        keys = set(store.keys()) - {"seed_state"}  # a store has keys, but cannot be iterated
+        super().load_own_variables({key: store[key] for key in keys})
         if "seed_state" in store.keys():  # noqa: SIM118
             self.seed_generator.state.assign(store["seed_state"])
         else:

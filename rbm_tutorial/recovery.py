@@ -51,6 +51,25 @@ class WholeFiles(keras.Model):
         with written_whole(filepath, overwrite and not kwargs.get("max_shard_size")) as path:
             super().save_weights(path, overwrite, **kwargs)
 
+    def load_weights(self, filepath, **kwargs):
+        """Load weights as Keras does, but all of them or none.
+
+        Raises: `ValueError` for those of a model of another size or kind.
+        """
+        kept = KeepState()
+        kept.look_at(self)
+        try:
+            super().load_weights(filepath, **kwargs)
+        except BaseException as error:
+            kept.put_back()
+            if not self.built or not isinstance(error, ValueError):
+                raise
+            needed = {weight.path: tuple(weight.shape) for weight in self.weights}
+            raise ValueError(
+                "`filepath` must hold the weights of a model like this one, with as many units and "
+                f"chains; none were loaded. Needed: {needed}. Received: {filepath}"
+            ) from error
+
 
 class Backup(keras.callbacks.Callback):
     """Store the state of training after every epoch in `folder`, and go on from there in `fit`.
@@ -260,17 +279,19 @@ class RaiseOnNaN(keras.callbacks.Callback):
             )
 
 
-def check_result(model, result) -> None:
-    """The weights of `model` are numbers, and so is all that it computed with them.
-
-    By XLA bad values cannot raise sooner. Raises: `ValueError` about the weights or the examples.
-    """
+def check_weights(model) -> None:
+    """Raise a `ValueError` unless the weights of `model` are numbers."""
     if not all(np.isfinite(weight).all() for weight in map(np.asarray, model.weights)):
         raise ValueError(
             "The weights must be numbers: load those of before and lower the learning rate. "
             "Received NaN or infinite values, since learning diverged."
         )
+
+
+def check_result(model, result) -> None:
+    """Raise a `ValueError` for NaN in what a model computed: by XLA bad values raise no sooner."""
     if any(np.isnan(values).any() for values in keras.tree.flatten(result)):
+        check_weights(model)
         raise ValueError(
             "`x` must hold values that its units can have, `y` labels of its classes, and weights "
             "be at least 0. Received others: the result is NaN."

@@ -4,7 +4,6 @@ import contextlib
 import textwrap
 
 import keras
-import numpy as np
 
 from rbm_tutorial.files import brief
 
@@ -41,14 +40,3 @@ def _root(error):
     while isinstance(error, TypeError) and error.__context__ is not None:
         error = error.__context__
     return error
-
-
-def check_stored(layer, stored) -> None:
-    """`stored`, {place: values}, has the shapes of the weights of a layer that is built."""
-    needed = [tuple(weight.shape) for weight in layer.weights]
-    shapes = [np.shape(stored[str(i)]) for i in range(len(stored))]
-    if layer.built and shapes != needed:
-        raise ValueError(
-            "`filepath` must hold the weights of a machine of this size: make one with as many "
-            f"units as the saved one has. Needed shapes: {needed}. Received: {shapes or 'none'}"
-        )

@@ -20,7 +20,13 @@ from rbm_tutorial.fit_arguments import check_pass
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pipelines import whole
 from rbm_tutorial.rbm import RBM
-from rbm_tutorial.recovery import WholeFiles, check_result, only_data_end, weights_kept
+from rbm_tutorial.recovery import (
+    WholeFiles,
+    check_result,
+    check_weights,
+    only_data_end,
+    weights_kept,
+)
 from rbm_tutorial.sampling import independent_units, run_chains
 from rbm_tutorial.saving import with_objects
 from rbm_tutorial.units import Bernoulli
@@ -87,6 +93,7 @@ class DeepBeliefNetwork(Executions, WholeFiles):
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
+        check_weights(self)
         with weights_kept(self), only_data_end(callbacks):
             result = super().predict(whole(x), **given)
             check_result(self, result)

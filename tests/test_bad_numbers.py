@@ -15,6 +15,8 @@ from rbm_tutorial.missing import marginal_log_likelihood
 from rbm_tutorial.sampling import denoise, inpaint, run_chains
 from rbm_tutorial.scikit_learn import RBMTransformer
 from rbm_tutorial.stack import variational_bound
+from rbm_tutorial.units import Gaussian
+from rbm_tutorial.variances import VarianceLearning
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 
@@ -166,6 +168,16 @@ def test_a_model_names_them_and_not_the_examples(method, bad):
     model.rbm.hb.assign(np.full(3, bad, "float32"))
     with pytest.raises(ValueError, match="The weights must be numbers"):
         getattr(model, method)(V, **({} if method in ON_BATCHES else {"verbose": 0}))
+
+
+@pytest.mark.parametrize("method", ["fit", "predict", "evaluate", *ON_BATCHES])
+def test_variances_that_are_no_numbers_are_named_too(method):
+    model = VarianceLearning(machine(2, 3, visible_units=Gaussian()))
+    model.compile()
+    model.build((None, 2))
+    model.log_scale.assign([np.nan, 0])
+    with pytest.raises(ValueError, match="The weights must be numbers"):
+        getattr(model, method)(V[:, :2])
 
 
 @pytest.mark.parametrize("rate", [1e-60, 1e60])

@@ -313,11 +313,38 @@ class CompileAgain(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.compile("sgd")
 
+    def on_test_begin(self, logs=None):
+        self.model.compile("sgd")
 
-def test_nobody_compiles_while_it_fits():
+    on_predict_begin = on_test_begin
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_nobody_compiles_while_it_runs(method):
     """The compiled functions of the run would be gone; afterwards it may be compiled again."""
     model = trainer(machine())
-    with pytest.raises(ValueError, match="`compile` must be called before `fit` or after"):
-        model.fit(EXAMPLES, callbacks=[CompileAgain()], **FIT)
+    with pytest.raises(ValueError, match="`compile` must be called before `fit`"):
+        getattr(model, method)(EXAMPLES, callbacks=[CompileAgain()], verbose=0)
     model.compile("sgd")
     model.fit(EXAMPLES, **FIT)
+    model.evaluate(EXAMPLES, verbose=0)
+
+
+def test_another_optimizer_counts_in_the_next_fit():
+    model = trainer(machine())
+    model.fit(EXAMPLES, **FIT)
+    before = model.rbm.get_weights()
+    model.optimizer = keras.optimizers.SGD(1e-30)
+    model.fit(EXAMPLES, **FIT)
+    for old, new in zip(before, model.rbm.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    assert int(model.optimizer.iterations) > 0
+
+
+def test_run_eagerly_counts_in_the_next_fit():
+    model = counted()
+    model.fit(EXAMPLES, **FIT)
+    traces = model.traces
+    model.run_eagerly = True
+    model.fit(EXAMPLES, batch_size=8, epochs=2, verbose=0, shuffle=False)
+    assert model.traces == traces + 6  # each batch

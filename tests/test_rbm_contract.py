@@ -11,6 +11,7 @@ from machines import copy_of, machine
 from trained import EXAMPLES
 
 from rbm_tutorial import RBM
+from rbm_tutorial.units import Gaussian
 
 CD_UPDATE = pytest.param("cd_update", marks=only_tensorflow)
 # ---------------------------------------------------------------- arguments and shapes
@@ -230,3 +231,19 @@ def test_a_call_that_is_refused_builds_nothing(make, bad):
     assert not rbm.built
     rbm(EXAMPLES)
     assert rbm.built
+
+
+def test_a_first_call_in_training_may_come_after_a_dropout():
+    dropped = keras.layers.Dropout(0.5, seed=0)(EXAMPLES, training=True)
+    assert keras.ops.max(dropped) == 2
+    np.testing.assert_array_equal(RBM(3, seed=0)(dropped, training=True).shape, (22, 3))
+    with pytest.raises(ValueError, match="`v` must lie in"):
+        RBM(3, seed=0)(dropped)
+
+
+def test_a_call_is_checked_in_the_precision_in_which_it_computes():
+    """65,504 is where half precision ends."""
+    rbm = RBM(3, dtype="mixed_float16", visible_units=Gaussian())
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="`v` must be finite"):
+        rbm(1e6 * EXAMPLES)
+    assert not rbm.built

@@ -14,8 +14,8 @@ from machines import machine
 from networks import untraced
 from trained import EXAMPLES, assert_equal_weights, trainer
 
-from rbm_tutorial import train_rbm
-from rbm_tutorial.recovery import Backup
+from rbm_tutorial import ContrastiveDivergence, train_rbm
+from rbm_tutorial.recovery import Backup, state_of
 
 pytestmark = pytest.mark.usefixtures(untraced.__name__)
 FIT = {"batch_size": 11, "verbose": 0, "shuffle": False, "epochs": 4}
@@ -296,3 +296,25 @@ def test_a_process_that_was_killed_goes_on_bit_for_bit(tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(path.read_text(encoding="utf-8"))["kinds"]
     assert [(report[kind]["equal"], report[kind]["twins_equal"]) for kind in KINDS] == [(1, 0)] * 2
+
+
+def model_of(units=(4, 3), chains=5, **kwargs):
+    model = ContrastiveDivergence(machine(*units), chains, **kwargs)
+    model.compile("adam")
+    model.fit(EXAMPLES[:, : units[0]] if units[0] < 5 else EXAMPLES[:, [0, 1, 2, 3, 0]], **FIT)
+    return model
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"units": (5, 3)}, {"units": (4, 2)}, {"chains": 6}, {"centered": True}],
+    ids=str,
+)
+def test_a_file_of_another_model_is_named_and_nothing_of_it_is_loaded(tmp_path, other):
+    model_of().save_weights(tmp_path / "some.weights.h5")
+    model = model_of(**other)
+    before = [np.array(v) for v in state_of(model)]
+    with pytest.raises(ValueError, match=r"`filepath` must .* none were loaded.*Received.*some"):
+        model.load_weights(tmp_path / "some.weights.h5")
+    for old, new in zip(before, state_of(model), strict=True):
+        np.testing.assert_array_equal(old, new)

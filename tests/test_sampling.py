@@ -20,8 +20,10 @@ from rbm_tutorial.sampling import (
     independent_units,
     inpaint,
     run_chains,
+    site_members,
     tempered_gibbs_step,
 )
+from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
 CHAINS = 10_000
 
@@ -250,3 +252,14 @@ def test_denoising_is_about_binary_pixels(pair):
     rbm = machine_of(pair)
     with pytest.raises(ValueError, match=r"visible units must be binary\. Received: "):
         denoise(rbm, exact_samples(exact_of(rbm), 2), 0.1)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5])
+def test_the_units_of_each_site_are_found(groups):
+    """Of many classes rounding makes sums of equal terms unequal."""
+    for classes in range(2, 60):
+        blocks = np.kron(np.eye(groups), np.ones((classes, 1)))
+        np.testing.assert_array_equal(site_members(Categorical(classes), groups * classes), blocks)
+    beside = site_members(Beside(Bernoulli(), Categorical(7), 7), 10)
+    np.testing.assert_array_equal(beside[:3], np.eye(3, 4))
+    np.testing.assert_array_equal(beside[3:], np.eye(4)[[3] * 7])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from machines import PAIRS, machine
 
-from rbm_tutorial import RBM, ContrastiveDivergence
+from rbm_tutorial import RBM
 from rbm_tutorial.saving import with_objects
 
 keep = keras.saving.serialize_keras_object
@@ -35,16 +35,3 @@ def test_weights_of_another_shape_leave_the_random_state():
     with pytest.raises(ValueError, match="shape"):
         rbm.load_own_variables(kept)
     np.testing.assert_array_equal(rbm.seed_generator.state, before)
-
-
-@pytest.mark.parametrize("size", [(5, 3), (4, 2)])
-def test_a_file_of_another_machine_is_named(tmp_path, size):
-    saved, other = (ContrastiveDivergence(machine(*units)) for units in [(4, 3), size])
-    for model in (saved, other):
-        model.build((None, model.width))
-    saved.save_weights(tmp_path / "some.weights.h5")
-    before = other.rbm.get_weights()
-    with pytest.raises(ValueError, match=r"hold the weights of a machine of this size: make one"):
-        other.load_weights(tmp_path / "some.weights.h5")
-    for old, new in zip(before, other.rbm.get_weights()):
-        np.testing.assert_array_equal(old, new)
