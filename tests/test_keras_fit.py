@@ -301,3 +301,17 @@ def test_an_epoch_whose_loss_is_nan_raises_and_no_other_does():
     for logs in ({"loss": np.nan}, {"loss": 1.0, "val_loss": np.nan}):
         with pytest.raises(ValueError, match="loss of epoch 7 is NaN"):
             raise_on_nan.on_epoch_end(6, logs)
+
+
+class Failing(ContrastiveDivergence):
+    def batch_loss(self, *args):
+        raise RuntimeError("of a user's own")
+
+
+@pytest.mark.parametrize("use_ema", [False, True])
+def test_an_error_of_a_users_model_is_told_as_it_is(use_ema):
+    """On JAX Keras 3.15 fails once more, where averages become the weights."""
+    model = Failing(machine())
+    model.compile(keras.optimizers.SGD(use_ema=use_ema))
+    with pytest.raises(RuntimeError, match="of a user's own"):
+        model.fit(EXAMPLES, verbose=0)
