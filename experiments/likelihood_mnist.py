@@ -142,12 +142,17 @@ class EpochSeconds(keras.callbacks.Callback):
 class SmoothFilters(ContrastiveDivergence):
     """Centered learning that also lowers λ/2 Σ (w_ij - w_i'j)², over neighboring pixels i, i'.
 
-    What was drawn once for a pixel is noise that its neighbors do not share, and smooth filters
-    cannot learn it. As the rest of the gradient, that of the penalty is one of centered units:
-    smoothing alone would move the biases of all units, and with them the chains.
+    The chance by which a pixel was drawn once is not that of its neighbors, and smooth filters
+    cannot learn it. The penalty moves w at constant centered biases, so that the inputs of units
+    at mean states stay as they are. It is not part of the loss that is reported.
+
+    Args:
+        smoothness: λ.
     """
 
-    smoothness = 0.0  # λ
+    def __init__(self, rbm, smoothness, persistent_chains=0):
+        super().__init__(rbm, persistent_chains, centered=True)
+        self.smoothness = smoothness
 
     def batch_loss(self, x, y, y_pred, weights, training):
         loss = super().batch_loss(x, y, y_pred, weights, training)
@@ -176,8 +181,7 @@ def compiled_model(recipe, digits, rbm=None):
         rbm = RBM(recipe.hidden, cd_steps=recipe.cd_steps, seed=recipe.seed)
         rbm.adapt(digits.images)
     if recipe.smoothness:
-        model = SmoothFilters(rbm, recipe.persistent_chains, recipe.centered)
-        model.smoothness = recipe.smoothness
+        model = SmoothFilters(rbm, recipe.smoothness, recipe.persistent_chains)
     else:
         model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.backend import LARGEST, all_finite, is_known
+from rbm_tutorial.backend import LARGEST, all_finite, checked_range, is_known
 from rbm_tutorial.pipelines import is_dataset
 
+MOST_AFTER_DROPOUT = 10.0  # at a rate of 0.9
 LEAST = float(np.finfo("float32").smallest_subnormal)
 
 
@@ -140,11 +141,20 @@ def real_input(name: str, x):
 
 
 def check_first_input(name: str, x, units, dtype) -> None:
-    """`x`, if its values are known, are those of `units` in `dtype`: no mistake builds a layer."""
-    if is_known(x):
-        check_matrix(name, x, None)
-        units.check_number(x.shape[1])
-        units.checked(real_tensor(name, x, dtype), name)
+    """`x`, if its values are known, may be seen by a layer of `units`: no mistake builds one.
+
+    In training, of which Keras alone knows, they can come out of a `Dropout`, which divides.
+    """
+    if not is_known(x):
+        return
+    x = real_tensor(name, x, dtype)
+    check_matrix(name, x, None)
+    units.check_number(x.shape[1])
+    if units.unbounded:
+        units.checked(x, name)
+    else:
+        message = f"`{name}` must lie in [0, 1]: divide images by 255, or call `binarize`. Received"
+        checked_range(x, 0, MOST_AFTER_DROPOUT, f"{message} values")
 
 
 def check_seed(name: str, seed) -> None:

@@ -75,7 +75,7 @@ def readable(batch):
     """A batch as backends can read it: in the byte order of this machine; on JAX in 32 bits.
 
     Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits.
-    Weights come with empty targets where they have none, which TensorFlow would not take.
+    Its parts are those of `whole_batch`.
     """
 
     def part(values):
@@ -86,13 +86,16 @@ def readable(batch):
             return values.clip(-1, 2**31 - 1).astype("int32")
         return values
 
-    if isinstance(batch, tuple) and len(batch) > 1:
-        batch = of_one_length(*batch)
+    if isinstance(batch, tuple) and 1 < len(batch) <= len(EXAMPLES):
+        batch = whole_batch(*batch)
     return keras.tree.map_structure(part, batch)
 
 
-def of_one_length(x, y=None, weights=None):
-    """A batch of a stream as Keras is to get it, once its parts are known to be of one length."""
+def whole_batch(x, y=None, weights=None):
+    """The parts of a batch that there are, and empty targets for weights without any.
+
+    TensorFlow takes no `None`. Raises: `ValueError` for parts of other lengths.
+    """
     lengths = [len(part) for part in (x, y, weights) if np.ndim(part)]
     if len({*lengths}) > 1:
         raise ValueError(

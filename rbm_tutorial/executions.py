@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import weakref
 
 import keras
 
@@ -61,15 +62,18 @@ class Executions(keras.Model):
     _maybe_symbolic_build = _symbolic_build  # under a strategy, which may fail before that
 
 
-def check_learning(model) -> None:
-    """Refuse weights that were frozen or freed, of which compiled functions know nothing."""
+def learning_of(model):
+    """Which weights learn, by path, once it is known that none was frozen or freed since `compile`.
+
+    Compiled functions would not know of it.
+    """
     learning = [variable.path for variable in model.trainable_variables]
     if model.learning not in (None, learning):
         raise ValueError(
             "Call `compile` again, since weights were frozen or freed after it. "
             f"Received: {learning} now learn, before {list(model.learning)}"
         )
-    model.learning = learning
+    return learning
 
 
 def errors_wait(model) -> bool:
@@ -87,9 +91,20 @@ def running(model):
         model.runs = before
 
 
+def check_not_running(model, what: str) -> None:
+    """`what` is not done in a callback, where compiled functions are in use."""
+    if model.runs:
+        raise ValueError(
+            f"{what} must be done before `fit`, `evaluate` or `predict`, or after them: callbacks "
+            "can set `optimizer.learning_rate`. Received one in a callback."
+        )
+
+
 def chosen_by(model):
     """What was chosen for a model after `__init__`, and compiled functions keep."""
-    return getattr(model, "optimizer", None), model.run_eagerly, model.jit_compile
+    optimizer = getattr(model, "optimizer", None)
+    # Keras would save the optimizer itself with whatever holds it.
+    return optimizer and weakref.ref(optimizer), model.run_eagerly, model.jit_compile
 
 
 @contextlib.contextmanager

@@ -25,13 +25,8 @@ BATCHING = {*EXAMPLES, "batch_size", "epochs", "verbose", "callbacks", "shuffle"
 VALIDATION = {"validation_data", "validation_steps", "validation_batch_size", "validation_freq"}
 
 
-def check_own(given, runs: bool) -> None:
-    """What a model brings along is not given to `compile`, which nobody calls while it `runs`."""
-    if runs:
-        raise ValueError(
-            "`compile` must be called before `fit`, `evaluate` or `predict`, or after them: set "
-            "`optimizer.learning_rate` in callbacks. Received a call in a callback."
-        )
+def check_own(given) -> None:
+    """What a model brings along is not given to `compile`."""
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
         if given.get(name):
             raise ValueError(

@@ -5,6 +5,7 @@ answers, so that it can go when that does.
 """
 
 import inspect
+import weakref
 
 import keras
 import numpy as np
@@ -84,7 +85,8 @@ class FastFit(executions.Executions, WholeFiles):
         default is 1. Without an optimizer it is `SGD(default_rate)`, and `fit` follows that rate.
         Raises: `ValueError` for a loss and metrics, since the model has its own, and in callbacks.
         """
-        check_own({"loss": loss, **kwargs}, self.runs)
+        executions.check_not_running(self, "`compile`")
+        check_own({"loss": loss, **kwargs})
         self.steps_chosen = steps_per_execution is not None
         check_count("steps_per_execution", steps_per_execution if self.steps_chosen else 1)
         steps_per_execution = executions.updates_an_execution(self, steps_per_execution)
@@ -95,7 +97,7 @@ class FastFit(executions.Executions, WholeFiles):
         if self.distributed:  # not by plain assignment: Keras would list it beside other metrics
             object.__setattr__(self, "_loss_tracker", executions.loss_of_replicas(self))
         self.forget_compiled()
-        self.learning = None
+        self.learning, self.followed = None, weakref.ref(self.optimizer)
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -265,17 +267,19 @@ class FastFit(executions.Executions, WholeFiles):
                 self.looked_at = self.looked_at and not learns
             if learns and self.compiled and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
+            check_weights(self)
             self.prepare()
-        check_weights(self)
         if learns:
-            executions.check_learning(self)
+            self.learning = executions.learning_of(self)
         if (self.settings(), *executions.chosen_by(self)) != self.traced_with:
+            executions.check_not_running(self, "A change of settings")
             self.forget_compiled()
         return given
 
     def _follow_rate(self, logs=None):
         """Let a rate count that the layer was given after `compile`, or after a backup."""
-        if self.rate is not None and self.rate != self.default_rate:
+        own = self.rate is not None and self.followed() is self.optimizer
+        if own and self.rate != self.default_rate:
             self.optimizer.learning_rate = self.default_rate
             self.rate = self.default_rate
 

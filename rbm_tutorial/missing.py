@@ -174,7 +174,7 @@ def known_as_a_whole(members, x):
     known = ops.cast(ops.logical_not(ops.isnan(x)), "float32")
     number, size = ops.matmul(known, members), members.sum(axis=0)
     message = (
-        "`x` must hold all units of a group of which one is on, or none. Received some in part,"
+        "`x` must hold all units of a group of which one is on, or none. Received numbers of units"
     )
     in_part = checked_range(ops.minimum(number, size - number), 0, 0, message)
     return ops.where(ops.all(in_part == 0, axis=1, keepdims=True), x, np.inf)

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sys
 
 import keras
 import numpy as np
@@ -68,13 +69,14 @@ def ends_named():
 
     Or that devices do not divide a batch, of which only an array tells beforehand.
     """
+    outer = sys.exc_info()[1]  # which is handled where `fit` is called, if any is
     try:
         yield
     except Exception as error:
         if isinstance(error, NO_BATCH) and _raised_by_keras(error):
             cause = error.__context__
-            if isinstance(cause, Exception) and not isinstance(cause, NO_BATCH):
-                raise cause from None  # on JAX Keras fails again when it puts averages in place
+            if not isinstance(cause, NO_BATCH) and cause not in (None, outer):
+                raise cause from cause.__cause__  # Keras failed again when it ended the run
             message = "`x` must hold at least one example. Received no example."
             raise ValueError(message) from error
         numbers = UNDIVIDED.search(str(error))

@@ -123,7 +123,7 @@ class RBM(keras.layers.Layer):
 
     def __call__(self, v, *args, **kwargs):
         v = real_input("v", v)
-        if not (self.built or args or kwargs.get("training")):
+        if not self.built:
             check_first_input("v", v, self.visible_units, self.compute_dtype)
         return super().__call__(v, *args, **kwargs)
 

@@ -51,18 +51,18 @@ class WholeFiles(keras.Model):
         with written_whole(filepath, overwrite and not kwargs.get("max_shard_size")) as path:
             super().save_weights(path, overwrite, **kwargs)
 
-    def load_weights(self, filepath, **kwargs):
-        """Load weights as Keras does, but all of them or none.
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Load weights as Keras does, but all that the model has or, without `skip_mismatch`, none.
 
         Raises: `ValueError` for those of a model of another size or kind.
         """
         kept = KeepState()
-        kept.look_at(self)
+        kept.look_at(weights_of(self))
         try:
-            super().load_weights(filepath, **kwargs)
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         except BaseException as error:
             kept.put_back()
-            if not self.built or not isinstance(error, ValueError):
+            if "could not be loaded" not in str(error):
                 raise
             needed = {weight.path: tuple(weight.shape) for weight in self.weights}
             raise ValueError(
@@ -127,10 +127,14 @@ class Backup(keras.callbacks.Callback):
         return backup
 
 
+def weights_of(model):
+    """What is saved of a model: weights, random states, and those of its optimizer."""
+    return [*model.variables, *(model.optimizer.variables if model.compiled else [])]
+
+
 def state_of(model):
-    """All variables of a model: weights, random states, those of its optimizer and metrics."""
-    optimizer = model.optimizer.variables if model.compiled else []
-    return [*model.variables, *optimizer, *model.metrics_variables]
+    """All variables of a model: what is saved of it, and those of its metrics."""
+    return [*weights_of(model), *model.metrics_variables]
 
 
 def give_own_memory(variables):
@@ -149,9 +153,9 @@ def give_own_memory(variables):
 class KeepState(keras.callbacks.Callback):
     """Copy all variables of the model after every epoch."""
 
-    def look_at(self, model):
+    def look_at(self, variables):
         """Copy the variables as they are now."""
-        self.copies = [(variable, ops.copy(variable.value)) for variable in state_of(model)]
+        self.copies = [(variable, ops.copy(variable.value)) for variable in variables]
 
     def put_back(self):
         """Give the variables the values that were copied last."""
@@ -159,7 +163,7 @@ class KeepState(keras.callbacks.Callback):
             variable.assign(value)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.look_at(self.model)
+        self.look_at(state_of(self.model))
 
 
 @contextlib.contextmanager
@@ -174,7 +178,7 @@ def weights_kept(model):
         return
     give_own_memory(state_of(model))
     kept = KeepState()
-    kept.look_at(model)
+    kept.look_at(state_of(model))
     try:
         yield [kept]
     except BaseException:
@@ -281,10 +285,11 @@ class RaiseOnNaN(keras.callbacks.Callback):
 
 def check_weights(model) -> None:
     """Raise a `ValueError` unless the weights of `model` are numbers."""
-    if not all(np.isfinite(weight).all() for weight in map(np.asarray, model.weights)):
+    bad = [weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()]
+    if bad:
         raise ValueError(
-            "The weights must be numbers: load those of before and lower the learning rate. "
-            "Received NaN or infinite values, since learning diverged."
+            "The weights must be numbers: load those of before, and lower the learning rate if "
+            f"learning diverged. Received NaN or infinite values in {', '.join(bad)}."
         )
 
 

@@ -161,8 +161,12 @@ def checked_known(known, shape: tuple[int, int]) -> np.ndarray:
     return np.broadcast_to(known.astype(bool), shape)
 
 
+@functools.lru_cache(maxsize=8)
 def site_members(units, width: int):
-    """Which of so many units make up which site: (units, sites) of 0 and 1, `None` if each does."""
+    """Which of so many units make up which site: (units, sites) of 0 and 1.
+
+    `None` if each unit is a site.
+    """
     if units.log_normalizer(ops.zeros((1, width))).shape[1] == width:
         return None
     alone = ops.convert_to_tensor(100 * np.eye(width + 1, width, dtype="float32"))  # and none, last

@@ -15,7 +15,7 @@ from keras import ops
 from rbm_tutorial.backend import fork_stream
 from rbm_tutorial.checks import check_count, check_share, check_tied, finite_number
 from rbm_tutorial.examples import images
-from rbm_tutorial.executions import Executions
+from rbm_tutorial.executions import Executions, chosen_by
 from rbm_tutorial.fit_arguments import check_pass
 from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.pipelines import whole
@@ -87,9 +87,9 @@ class DeepBeliefNetwork(Executions, WholeFiles):
         x = images(given.pop("x"))
         check_pass(given)
         units = tuple((rbm.visible_units, rbm.hidden_units) for rbm in (*self.lower, self.top))
-        if units != self.traced_with:
+        if (units, *chosen_by(self)) != self.traced_with:
             checked_stack([*self.lower, self.top])
-            self.predict_function, self.traced_with = None, units
+            self.predict_function, self.traced_with = None, (units, *chosen_by(self))
         if isinstance(x, np.ndarray):
             self.lower[0].checked_visible(x, "x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])

@@ -323,7 +323,7 @@ class CompileAgain(keras.callbacks.Callback):
 def test_nobody_compiles_while_it_runs(method):
     """The compiled functions of the run would be gone; afterwards it may be compiled again."""
     model = trainer(machine())
-    with pytest.raises(ValueError, match="`compile` must be called before `fit`"):
+    with pytest.raises(ValueError, match="`compile` must be done before `fit`"):
         getattr(model, method)(EXAMPLES, callbacks=[CompileAgain()], verbose=0)
     model.compile("sgd")
     model.fit(EXAMPLES, **FIT)

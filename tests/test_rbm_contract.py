@@ -247,3 +247,18 @@ def test_a_call_is_checked_in_the_precision_in_which_it_computes():
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="`v` must be finite"):
         rbm(1e6 * EXAMPLES)
     assert not rbm.built
+
+
+class AfterDropout(keras.Model):
+    """A network in which Keras passes on that it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout, self.rbm = keras.layers.Dropout(0.5, seed=0), RBM(3, seed=0)
+
+    def call(self, x):
+        return self.rbm(self.dropout(x))
+
+
+def test_in_a_network_of_yours_too():
+    assert AfterDropout()(EXAMPLES, training=True).shape == (22, 3)

@@ -257,7 +257,7 @@ def test_denoising_is_about_binary_pixels(pair):
 @pytest.mark.parametrize("groups", [1, 2, 5])
 def test_the_units_of_each_site_are_found(groups):
     """Of many classes rounding makes sums of equal terms unequal."""
-    for classes in range(2, 60):
+    for classes in (2, 3, 7, 37, 41, 47, 49):
         blocks = np.kron(np.eye(groups), np.ones((classes, 1)))
         np.testing.assert_array_equal(site_members(Categorical(classes), groups * classes), blocks)
     beside = site_members(Beside(Bernoulli(), Categorical(7), 7), 10)

@@ -10,17 +10,13 @@ from rbm_tutorial import ContrastiveDivergence
 
 SPEC = importlib.util.spec_from_file_location("recipes", "experiments/likelihood_mnist.py")
 recipes = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(recipes)
 RATE, SMOOTHNESS = 0.5, 0.02
-
-
-def load_recipes():
-    SPEC.loader.exec_module(recipes)
-    return recipes
 
 
 def test_the_penalty_is_half_of_all_squared_steps_between_neighbors():
     """Of a symmetric L, w·Lw/2 has the gradient Lw; and each pair of pixels is there once."""
-    laplacian = load_recipes().laplacian
+    laplacian = recipes.laplacian
     w, u = np.random.default_rng(0).normal(size=(2, 784, 3)).astype("float32")
     filters = w.reshape(28, 28, 3)
     steps = [np.diff(filters, axis=axis) for axis in (0, 1)]
@@ -32,19 +28,16 @@ def test_the_penalty_is_half_of_all_squared_steps_between_neighbors():
 
 def after_one_update(model, x):
     model.compile(keras.optimizers.SGD(RATE))
-    model.fit(x, batch_size=len(x), verbose=0)
+    model.fit(x, batch_size=len(x), shuffle=False, verbose=0)
     return [np.array(weight, "float64") for weight in model.rbm.get_weights()]
 
 
 def test_smoothing_moves_weights_at_constant_centered_biases():
     """Beside a model without it, which draws the same: vb + w·ν and hb + μ·w are the same."""
-    load_recipes()
     rbm = machine(784, 3, scale=0.1)
     x = (np.random.default_rng(1).random((50, 784)) < 0.3).astype("float32")
-    plain, smooth = (
-        kind(copy_of(rbm), centered=True) for kind in (ContrastiveDivergence, recipes.SmoothFilters)
-    )
-    smooth.smoothness = SMOOTHNESS
+    plain = ContrastiveDivergence(copy_of(rbm), centered=True)
+    smooth = recipes.SmoothFilters(copy_of(rbm), SMOOTHNESS)
     (w, hb, vb), (w_smooth, hb_smooth, vb_smooth) = (
         after_one_update(model, x) for model in (plain, smooth)
     )
