@@ -3,7 +3,9 @@
 import keras
 import pytest
 from machines import machine
-from trained import EXAMPLES, FIT, trainer
+from trained import EXAMPLES, FIT, data_set_of, trainer
+
+from rbm_tutorial import ContrastiveDivergence
 
 CHANGES = {
     "optimizer": lambda model: setattr(model, "optimizer", keras.optimizers.SGD(0.1)),
@@ -29,15 +31,17 @@ def test_a_change_with_a_call_in_the_same_callback_is_refused(change):
 
 def test_an_error_before_does_not_stand_for_one_about_the_data():
     model = trainer(machine())
+    model.fit(EXAMPLES, **FIT)
     try:
         raise RuntimeError("of something else")
     except RuntimeError:
         with pytest.raises(ValueError, match="`x` must hold at least one example"):
-            model.fit((batch for batch in ()), verbose=0, shuffle=False)
+            model.predict(data_set_of(EXAMPLES).filter(lambda x: False), verbose=0)
 
 
 def test_the_rate_of_the_layer_is_not_that_of_another_optimizer():
-    model = trainer(machine(), optimizer=None)
+    model = ContrastiveDivergence(machine())
+    model.compile()
     model.fit(EXAMPLES, **FIT)
     model.optimizer = keras.optimizers.Adam(1e-4)
     model.rbm.learning_rate = 0.5
