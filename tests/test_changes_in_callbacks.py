@@ -29,6 +29,7 @@ def test_a_change_with_a_call_in_the_same_callback_is_refused(change):
     model.fit(EXAMPLES, **FIT)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_an_error_before_does_not_stand_for_one_about_the_data():
     model = trainer(machine())
     model.fit(EXAMPLES, **FIT)
