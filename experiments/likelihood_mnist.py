@@ -75,6 +75,7 @@ RECIPES = {
     "cd25": Recipe(cd_steps=25, centered=True, learning_rate=0.1),
     "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
+    "long": Recipe(**BEST, averaged=True, epochs=1500, smoothness=0.0001),
     "best_25": Recipe(**BEST, averaged=True, epochs=25),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
     "smooth_fixed": Recipe(**BEST, averaged=True, epochs=300, binarized="once", smoothness=0.0006),

@@ -75,7 +75,7 @@ def readable(batch):
     """A batch as backends can read it: in the byte order of this machine; on JAX in 32 bits.
 
     Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits.
-    Its parts are those of `whole_batch`.
+    Its parts are those of `whole_batch`; a list of arrays is a tuple of them, as in Keras.
     """
 
     def part(values):
@@ -86,6 +86,8 @@ def readable(batch):
             return values.clip(-1, 2**31 - 1).astype("int32")
         return values
 
+    if isinstance(batch, list) and all(part is None or hasattr(part, "shape") for part in batch):
+        batch = tuple(batch)
     if isinstance(batch, tuple) and 1 < len(batch) <= len(EXAMPLES):
         batch = whole_batch(*batch)
     return keras.tree.map_structure(part, batch)

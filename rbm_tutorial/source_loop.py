@@ -5,11 +5,13 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from rbm_tutorial.backend import distributed, kept_with
 from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
     check_not_negative,
+    check_tied,
     real_array,
 )
 from rbm_tutorial.data import flatten_image
@@ -81,6 +83,21 @@ def _fits(images):
     return size is not None and int(images.cardinality()) * size * 4 <= LARGEST_KEPT
 
 
+def _model_of(rbm):
+    """The model that trains `rbm`: the next call goes on with it, and with what it compiled."""
+
+    def compiled():
+        model = ContrastiveDivergence(rbm)
+        model.compile()  # SGD(rbm.learning_rate)
+        return model
+
+    check_tied(rbm, "train_rbm")
+    model = kept_with(rbm, ("train_rbm", distributed()), compiled)
+    if model.learning not in (None, [variable.path for variable in model.trainable_variables]):
+        model.compile()  # weights were frozen or freed
+    return model
+
+
 def train_rbm(
     rbm: RBM,
     data,
@@ -95,8 +112,7 @@ def train_rbm(
     """Train `rbm` by CD and plain gradient descent until its reconstruction cost settles.
 
     Stops after `num_epochs`, or earlier, when the cost of an epoch differs from that of the epoch
-    before by at most `tolerance` nats. Each call compiles a model of its own, for about a second:
-    for many short runs call `fit` of one `ContrastiveDivergence`.
+    before by at most `tolerance` nats. The first call for a layer compiles, for about a second.
 
     Args:
         rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used. As the source
@@ -123,9 +139,8 @@ def train_rbm(
     ]:
         check_count(name, value)
     check_not_negative("tolerance", tolerance)
-    model = ContrastiveDivergence(rbm)
+    model = _model_of(rbm)
     batches = example_batches(data, map_fn, batch_size, shuffle_buffer, rbm.seed)
-    model.compile()  # SGD(rbm.learning_rate)
     model.fit(
         batches,
         epochs=num_epochs,

@@ -1,5 +1,6 @@
 """The source's loop over epochs: when it stops, in which order it learns, what it refuses."""
 
+import copy
 import inspect
 from functools import partial
 from types import SimpleNamespace
@@ -93,6 +94,45 @@ def test_uses_the_learning_rate_of_the_layer():
     np.testing.assert_allclose(10 * change[0], change[1], atol=1e-6)
 
 
+def learned(rbm, **kwargs):
+    """What one more epoch of `train_rbm` changes, by the path of the weights."""
+    before = {weight.path: np.array(weight) for weight in rbm.weights}
+    train_rbm(rbm, EXAMPLES, num_epochs=1, verbose=0, **kwargs)
+    return {weight.path: np.array(weight) - before[weight.path] for weight in rbm.weights}
+
+
+def test_each_call_goes_by_the_settings_of_the_layer():
+    """The model that it keeps with the layer follows rates, steps and weights that are frozen."""
+    rbm, fresh = RBM(3, seed=0), RBM(3, seed=0)
+    rbm.adapt(EXAMPLES)
+    fresh.adapt(EXAMPLES)
+    learned(rbm)
+    rbm.learning_rate = fresh.learning_rate = 0.2
+    rbm.cd_steps = fresh.cd_steps = 3
+    fresh.set_weights(rbm.get_weights())
+    fresh.seed_generator.state.assign(rbm.seed_generator.state)
+    ours, theirs = learned(rbm), learned(fresh)
+    for path, change in zip(ours, theirs.values()):
+        np.testing.assert_allclose(ours[path], change, atol=1e-6)
+    rbm.vb.trainable = False
+    moved = {path.split("/")[1] for path, change in learned(rbm).items() if np.any(change)}
+    assert moved == {"w_rec", "hb"}
+    rbm.vb.trainable = True
+    assert any(path.endswith("vb") for path, change in learned(rbm).items() if np.any(change))
+
+
+def test_the_model_that_is_kept_does_not_go_with_copies_and_files(tmp_path):
+    rbm = RBM(3, seed=0)
+    rbm.adapt(EXAMPLES)
+    learned(rbm)
+    model = keras.Sequential([keras.Input([4]), rbm])
+    model.save(tmp_path / "rbm.keras")
+    for other in (keras.models.load_model(tmp_path / "rbm.keras").layers[0], copy.deepcopy(rbm)):
+        assert_equal_weights(rbm, other)
+        learned(other)
+        assert not np.array_equal(rbm.w_rec, other.w_rec)
+
+
 def test_trains_on_images_with_and_without_labels():
     with_labels, without = RBM(3, seed=0), RBM(3, seed=0)
     train_rbm(with_labels, digits(20), flatten_image, num_epochs=2, verbose=0)
@@ -181,7 +221,7 @@ def test_train_rbm_refuses_what_it_cannot_train_before_any_example_is_read(layer
     def map_fn(example):
         raise AssertionError
 
-    with pytest.raises(ValueError, match=r"ContrastiveDivergence|`rbm` must be an RBM"):
+    with pytest.raises(ValueError, match=r"`train_rbm` needs|must be an RBM for `train_rbm`"):
         train_rbm(layer, digits(20), map_fn)
 
 

@@ -97,6 +97,11 @@ class WithoutTargets(Batches):
         return list(batches_with_weights())[i]
 
 
+class InLists(WithoutTargets):
+    def __getitem__(self, i):
+        return [*super().__getitem__(i)]
+
+
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.parametrize("build", [False, True])
@@ -106,9 +111,18 @@ class WithoutTargets(Batches):
         batches_with_weights,
         Batches,
         WithoutTargets,
+        InLists,
+        lambda: map(list, batches_with_weights()),
         lambda: tf.data.Dataset.from_tensor_slices((EXAMPLES, np.zeros(22), WEIGHTS)).batch(8),
     ],
-    ids=["generator", "PyDataset", "PyDataset without targets", "data set"],
+    ids=[
+        "generator",
+        "PyDataset",
+        "PyDataset without targets",
+        "lists",
+        "generator of lists",
+        "data set",
+    ],
 )
 def test_batches_may_bring_their_weights(batches, build):
     """Also to a model that is built by the first of them."""
