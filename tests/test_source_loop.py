@@ -12,7 +12,7 @@ import tensorflow as tf
 from conftest import REFUSED_WHEN_COMPILED
 from trained import EXAMPLES, assert_equal_weights
 
-from rbm_tutorial import RBM, flatten_image, train_rbm
+from rbm_tutorial import RBM, flatten_image, source_loop, train_rbm
 from rbm_tutorial.source_loop import StopWhenSettled, example_batches
 
 
@@ -253,3 +253,11 @@ def test_examples_are_decoded_once_unless_their_map_may_draw():
     each_epoch, other = readings(lambda example: flatten_image(example))
     assert once == 6 and each_epoch >= 3 * 6
     assert_equal_weights(rbm, other)
+
+
+def test_decoded_examples_are_kept_up_to_a_limit(monkeypatch):
+    """Six images of four pixels, as floats, are 96 bytes."""
+    monkeypatch.setattr(source_loop, "LARGEST_KEPT", 96)
+    assert readings(flatten_image)[0] == 6
+    monkeypatch.setattr(source_loop, "LARGEST_KEPT", 95)
+    assert readings(flatten_image)[0] >= 3 * 6
