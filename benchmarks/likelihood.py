@@ -45,14 +45,20 @@ RATES = [0.02, 0.05, 0.1]
 RECIPES = {"recipe": "tensorflow", "recipe on JAX": "jax"}
 RECIPE = {"cd_steps": 3, "learning_rate": 0.2}
 BATCH, IMAGES = 100, 55_000  # the last 5,000 are left for choices
-BASIS = Setting(BATCH, hidden=500, cd_steps=1, persistent=True, steps=IMAGES // BATCH)
+BASIS = {
+    "batch": BATCH,
+    "hidden": 500,
+    "cd_steps": 1,
+    "persistent": True,
+    "steps": IMAGES // BATCH,
+}
 
 
 def at_constant_rate(name, rate, options, folder):
     """Learn for `options.seconds` or a little longer: the seconds until the end of each pass."""
     process = Process(CONTENDERS[name].library, options)
     process.ask("load_images", path=str(options.work / "images.npy"))
-    setting = BASIS._replace(learning_rate=rate)
+    setting = Setting(**BASIS, learning_rate=rate)
     process.ask("begin", what=name, setting=setting)
     ends = [0.0]
     while ends[-1] < options.seconds:
@@ -66,7 +72,7 @@ def by_recipe(name, epochs, options, folder):
     """Learn for so many epochs by the recipe: the seconds that it took."""
     process = Process(RECIPES[name], options)
     process.ask("load_images", path=str(options.work / "images.npy"))
-    setting, path = BASIS._replace(**RECIPE), str(folder / "1.npz")
+    setting, path = Setting(**BASIS | RECIPE), str(folder / "1.npz")
     seconds = process.ask("follow_recipe", setting=setting, epochs=epochs, path=path)
     process.end()
     return {"contender": name, "epochs": epochs, **RECIPE, "ends_s": [rounded(seconds)]}
@@ -151,7 +157,7 @@ def main():
     }
     learn(options)
     train, test = binarize(train[:IMAGES], seed=101), binarize(test, seed=103)
-    rbm = RBM(BASIS.hidden, seed=0)
+    rbm = RBM(BASIS["hidden"], seed=0)
     rbm.build((None, VISIBLE))
     path = Path(__file__).parent / "results" / f"{options.name}.json"
     path.parent.mkdir(exist_ok=True)

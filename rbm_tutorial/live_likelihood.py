@@ -92,7 +92,7 @@ def step_along(units, old, new, followed, draws):
     v, chains = followed.v, ops.shape(followed.v)[0]
     logits = affine(v, w, hb)
     growth = log_ratio(hidden, v, (logits, affine(v, *old[:2])), (vb, old[2]))
-    followed = followed._replace(log_w=followed.log_w + growth)
+    followed = Followed(v, followed.log_w + growth, *followed[2:])
     few = effective_share(followed.log_w) < 0.5
     points = (ops.arange(chains, dtype="float32") + draws((1,))) / _count(followed.log_w)
     picked = ops.searchsorted(ops.cumsum(ops.softmax(followed.log_w)), points)

@@ -220,10 +220,9 @@ class TemperedChains(keras.layers.Layer):
         logits = self.logits(parameters, state.v)
         log_ratios = self.log_ratios(rbm, parameters, state, logits)
         state, accepted = exchange(state, log_ratios, rbm.uniform)
-        state = state._replace(v=self.moved(rbm, parameters, state, swapped(logits, accepted)))
-        if not self.places:
-            return state
-        return state._replace(betas=placed(state.betas, state.rejections))
+        v = self.moved(rbm, parameters, state, swapped(logits, accepted))
+        betas = placed(state.betas, state.rejections) if self.places else state.betas
+        return Replicas(v, betas, *state[2:])
 
     def logits(self, parameters, v):
         """What the hidden units receive, but for β: (rungs, chains, hidden)."""
