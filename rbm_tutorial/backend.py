@@ -214,21 +214,16 @@ def compiled_draws(layer, function):
     return call
 
 
-def kept_with(layer, key, make):
-    """What `make()` gave at the first call with this `key`; it goes with the layer."""
-    # Not as an attribute that Keras would look after.
-    kept = vars(layer).setdefault("kept", {})
-    if key not in kept:
-        kept[key] = make()
-    return kept[key]
-
-
 def compiled_once(layer, key, function):
     """`compiled_draws(layer, function)`, made at the first call with this `key` and then kept.
 
-    The `key` is what makes of two functions two.
+    It is kept with the layer and goes with it. The `key` is what makes of two functions two.
     """
-    return kept_with(layer, key, lambda: compiled_draws(layer, function))
+    # Not as an attribute that Keras would look after.
+    kept = vars(layer).setdefault("compiled_functions", {})
+    if key not in kept:
+        kept[key] = compiled_draws(layer, function)
+    return kept[key]
 
 
 def double_precision():

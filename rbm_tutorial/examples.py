@@ -16,7 +16,6 @@ from rbm_tutorial.checks import (
     check_ends,
     check_examples,
     check_matrix,
-    native,
     real_array,
     real_tensor,
 )
@@ -74,39 +73,48 @@ class Readable(keras.utils.PyDataset):
 def readable(batch):
     """A batch as backends can read it: in the byte order of this machine; on JAX in 32 bits.
 
-    Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits.
-    Its parts are those of `whole_batch`; a list of arrays is a tuple of them, as in Keras.
+    Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits. A
+    list of arrays is a tuple of them, as in Keras; the parts of a tuple are those of `whole_batch`.
+    Raises: `ValueError` for what holds no real numbers, or no images.
     """
 
-    def part(values):
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+    def part(name, values):
+        if values is None or ops.is_tensor(values):
             return values
-        values = native(values)
+        values = real_array(name, values)
         if BACKEND == "jax" and values.dtype.kind in "iu" and values.dtype.itemsize == 8:
             return values.clip(-1, 2**31 - 1).astype("int32")
         return values
 
     if isinstance(batch, list) and all(part is None or hasattr(part, "shape") for part in batch):
         batch = tuple(batch)
-    if isinstance(batch, tuple) and 1 < len(batch) <= len(EXAMPLES):
-        batch = whole_batch(*batch)
-    return keras.tree.map_structure(part, batch)
+    if not isinstance(batch, tuple):
+        return part("x", batch)
+    if not 0 < len(batch) <= len(EXAMPLES) or batch[0] is None:
+        raise ValueError(
+            "`x` must give batches x, (x, y) or (x, y, weights). "
+            f"Received: {len(batch)} parts, {[type(part).__name__ for part in batch]}"
+        )
+    return whole_batch(*(part(name, values) for name, values in zip(EXAMPLES, batch)))
 
 
 def whole_batch(x, y=None, weights=None):
     """The parts of a batch that there are, and empty targets for weights without any.
 
-    TensorFlow takes no `None`. Raises: `ValueError` for parts of other lengths.
+    TensorFlow takes no `None`. Raises: `ValueError` for no images, and parts of other lengths.
     """
-    lengths = [len(part) for part in (x, y, weights) if np.ndim(part)]
-    if len({*lengths}) > 1:
+    given = [part for part in (x, y, weights) if part is not None]
+    shapes = [tuple(part.shape) for part in given]
+    for_each = len({shape[:1] for shape in shapes}) == 1 and shapes[0]
+    if not for_each or (weights is not None and shapes[-1][1:] not in ((), (1,))):
         raise ValueError(
             "`x` must give batches with one label and one weight for each image. "
-            f"Received arrays of lengths {lengths}"
+            f"Received arrays of shapes {shapes}"
         )
+    check_examples("x", len(x))
     if y is None and weights is not None:
-        y = np.zeros((len(x), 0), "float32")
-    return tuple(part for part in (x, y, weights) if part is not None)
+        return x, np.zeros((len(x), 0), "float32"), weights
+    return tuple(given)
 
 
 def check_batch(x):

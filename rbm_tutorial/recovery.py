@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rbm_tutorial.executions import errors_wait
+from rbm_tutorial.executions import errors_wait, learning_of
 from rbm_tutorial.pipelines import ends_named
 
 
@@ -183,15 +183,20 @@ def weights_kept(model):
         yield [kept]
     except BaseException:
         kept.put_back()
+        model._jax_state = None  # Keras 3.15 would put it in place later, if a step has failed
         raise
 
 
 class Place(keras.callbacks.Callback):
-    """Know which epoch runs; the first is 0, and before it there is none."""
+    """Know which epoch runs; the first is 0, before it there is none. All learn the same weights.
+
+    Raises: `ValueError` if a callback froze or freed some.
+    """
 
     epoch = None
 
     def on_epoch_begin(self, epoch, logs=None):
+        learning_of(self.model)
         self.epoch = epoch
 
 
@@ -208,9 +213,10 @@ def place_told(model):
     except BaseException as error:
         if place.epoch is not None:
             updates = int(np.asarray(model.optimizer.iterations))  # one for all replicas, too
+            in_graph = hasattr(error, "node_def")  # TensorFlow's, beside which counting goes on
             error.add_note(
                 f"Training stopped in epoch {place.epoch + 1} of {place.params['epochs']}. The "
-                f"weights are those after {updates} updates in all."
+                f"weights are those after {updates} updates in all{', or one less' * in_graph}."
             )
         raise
 

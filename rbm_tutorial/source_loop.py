@@ -5,13 +5,12 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from rbm_tutorial.backend import distributed, kept_with
 from rbm_tutorial.checks import (
     check_count,
     check_ends,
     check_examples,
+    check_matrix,
     check_not_negative,
-    check_tied,
     real_array,
 )
 from rbm_tutorial.data import flatten_image
@@ -63,7 +62,7 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
         if raw and map_fn is flatten_image and _fits(images):
             images = images.cache()
     else:
-        images = tf.data.Dataset.from_tensor_slices(real_array("data", data).astype("float32"))
+        images = tf.data.Dataset.from_tensor_slices(data)
     number = int(images.cardinality())
     check_examples("data", number)
     if number < 0 and shuffle_buffer > LARGEST_UNCOUNTED:  # it is not known
@@ -74,6 +73,19 @@ def example_batches(data, map_fn: Callable, batch_size: int, shuffle_buffer: int
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+def checked_data(rbm, data):
+    """`data`, an array as floats that the visible units of `rbm` can have, or a data set.
+
+    Raises: `ValueError` about `data` for an array that `rbm` cannot learn.
+    """
+    if is_dataset(data):
+        return data
+    data = real_array("data", data).astype("float32")
+    check_matrix("data", data, rbm.number_visible_units)
+    rbm.visible_units.checked(data, "data")
+    return data
+
+
 def _without_label(image, label=None):
     return image
 
@@ -81,21 +93,6 @@ def _without_label(image, label=None):
 def _fits(images):
     size = images.element_spec.shape.num_elements()
     return size is not None and int(images.cardinality()) * size * 4 <= LARGEST_KEPT
-
-
-def _model_of(rbm):
-    """The model that trains `rbm`: the next call goes on with it, and with what it compiled."""
-
-    def compiled():
-        model = ContrastiveDivergence(rbm)
-        model.compile()  # SGD(rbm.learning_rate)
-        return model
-
-    check_tied(rbm, "train_rbm")
-    model = kept_with(rbm, ("train_rbm", distributed()), compiled)
-    if model.learning not in (None, [variable.path for variable in model.trainable_variables]):
-        model.compile()  # weights were frozen or freed
-    return model
 
 
 def train_rbm(
@@ -112,7 +109,8 @@ def train_rbm(
     """Train `rbm` by CD and plain gradient descent until its reconstruction cost settles.
 
     Stops after `num_epochs`, or earlier, when the cost of an epoch differs from that of the epoch
-    before by at most `tolerance` nats. The first call for a layer compiles, for about a second.
+    before by at most `tolerance` nats. Each call compiles a model of its own, for about a second:
+    for many short runs call `fit` of one `ContrastiveDivergence`.
 
     Args:
         rbm: the layer, tied; its `learning_rate`, `cd_steps` and `seed` are used. As the source
@@ -124,8 +122,8 @@ def train_rbm(
         map_fn: makes of an example an image (visible,) in [0, 1]; of (image, label) the image is
             used.
         num_epochs, tolerance, batch_size: see above. The last batch of an epoch may be short.
-        shuffle_buffer: number of examples among which each next one is drawn. The same seed of
-            the layer gives the same order, and the same weights.
+        shuffle_buffer: number of examples among which each next one is drawn. The same seeds, of
+            the layer and the global one of Keras, give the same order, and the same weights.
         verbose: "auto" draws Keras' progress bar, 2 prints a line an epoch, 0 is silent.
         callbacks: further Keras callbacks, such as `keras.callbacks.History()`.
 
@@ -139,8 +137,10 @@ def train_rbm(
     ]:
         check_count(name, value)
     check_not_negative("tolerance", tolerance)
-    model = _model_of(rbm)
+    model = ContrastiveDivergence(rbm)
+    data = checked_data(rbm, data)
     batches = example_batches(data, map_fn, batch_size, shuffle_buffer, rbm.seed)
+    model.compile()  # SGD(rbm.learning_rate)
     model.fit(
         batches,
         epochs=num_epochs,

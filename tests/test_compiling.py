@@ -27,7 +27,6 @@ from rbm_tutorial.labeled import LabeledRBM
 from rbm_tutorial.likelihood import chain_diagnostics, pseudo_log_likelihood
 from rbm_tutorial.missing import marginal_log_likelihood
 from rbm_tutorial.sampling import denoise, independent_units, inpaint, run_chains
-from rbm_tutorial.source_loop import train_rbm
 from rbm_tutorial.units import Bernoulli
 
 V, KNOWN = states(4), np.array([True, False, False, True])
@@ -47,7 +46,6 @@ CALLS = {  # of a machine and the number of the call, by which calls differ
     ),
     "sample": lambda rbm, n: sample(rbm, 4, steps=4 + n, tolerance=1e9),
     "pseudo_log_likelihood": lambda rbm, n: pseudo_log_likelihood(rbm, V[: 9 + n]),
-    "train_rbm": lambda rbm, n: train_rbm(rbm, V[:8], num_epochs=1 + n, tolerance=0, verbose=0),
 }
 OWN_FUNCTIONS = {
     "a step": lambda rbm, n: run_chains(rbm, V, 1, lambda v: 1 - v),

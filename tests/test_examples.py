@@ -221,30 +221,6 @@ class OneBatch(keras.utils.PyDataset):
         return self.x, np.zeros((len(self.x), 0))
 
 
-class OneTuple(OneBatch):
-    """One batch of several parts."""
-
-    def __getitem__(self, i):
-        return self.x
-
-
-@pytest.mark.parametrize("rest", [(), (None,), (None, None), (None, np.ones(22))], ids=len)
-def test_a_batch_may_have_nothing_in_place_of_labels_and_weights(rbm, rest):
-    expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
-    got = trainer(rbm).evaluate(OneTuple((EXAMPLES, *rest)), verbose=0)
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("rest", [(None, np.ones(21)), (np.zeros(21, int),)], ids=["weights", "y"])
-def test_parts_of_a_batch_have_one_length(rest):
-    model = WakeSleep(labeled_network()) if rest[0] is not None else trainer(machine())
-    model.compile()
-    before = model.get_weights()
-    with pytest.raises(REFUSED_WHEN_COMPILED, match=r"one label and one weight for each.*22, 21"):
-        model.fit(OneTuple((EXAMPLES, *rest)), verbose=0, shuffle=False)
-    assert_same(before, model.get_weights())
-
-
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("given", [np.array, data_set_of, OneBatch, one_generator])
 def test_validation_data_of_another_width_are_noticed_before_anything_is_built(given, built):

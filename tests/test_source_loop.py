@@ -1,6 +1,5 @@
 """The source's loop over epochs: when it stops, in which order it learns, what it refuses."""
 
-import copy
 import inspect
 from functools import partial
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from conftest import REFUSED_WHEN_COMPILED
 from trained import EXAMPLES, assert_equal_weights
 
 from rbm_tutorial import RBM, flatten_image, source_loop, train_rbm
+from rbm_tutorial.recovery import Backup
 from rbm_tutorial.source_loop import StopWhenSettled, example_batches
 
 
@@ -94,45 +94,6 @@ def test_uses_the_learning_rate_of_the_layer():
     np.testing.assert_allclose(10 * change[0], change[1], atol=1e-6)
 
 
-def learned(rbm, **kwargs):
-    """What one more epoch of `train_rbm` changes, by the path of the weights."""
-    before = {weight.path: np.array(weight) for weight in rbm.weights}
-    train_rbm(rbm, EXAMPLES, num_epochs=1, verbose=0, **kwargs)
-    return {weight.path: np.array(weight) - before[weight.path] for weight in rbm.weights}
-
-
-def test_each_call_goes_by_the_settings_of_the_layer():
-    """The model that it keeps with the layer follows rates, steps and weights that are frozen."""
-    rbm, fresh = RBM(3, seed=0), RBM(3, seed=0)
-    rbm.adapt(EXAMPLES)
-    fresh.adapt(EXAMPLES)
-    learned(rbm)
-    rbm.learning_rate = fresh.learning_rate = 0.2
-    rbm.cd_steps = fresh.cd_steps = 3
-    fresh.set_weights(rbm.get_weights())
-    fresh.seed_generator.state.assign(rbm.seed_generator.state)
-    ours, theirs = learned(rbm), learned(fresh)
-    for path, change in zip(ours, theirs.values()):
-        np.testing.assert_allclose(ours[path], change, atol=1e-6)
-    rbm.vb.trainable = False
-    moved = {path.split("/")[1] for path, change in learned(rbm).items() if np.any(change)}
-    assert moved == {"w_rec", "hb"}
-    rbm.vb.trainable = True
-    assert any(path.endswith("vb") for path, change in learned(rbm).items() if np.any(change))
-
-
-def test_the_model_that_is_kept_does_not_go_with_copies_and_files(tmp_path):
-    rbm = RBM(3, seed=0)
-    rbm.adapt(EXAMPLES)
-    learned(rbm)
-    model = keras.Sequential([keras.Input([4]), rbm])
-    model.save(tmp_path / "rbm.keras")
-    for other in (keras.models.load_model(tmp_path / "rbm.keras").layers[0], copy.deepcopy(rbm)):
-        assert_equal_weights(rbm, other)
-        learned(other)
-        assert not np.array_equal(rbm.w_rec, other.w_rec)
-
-
 def test_trains_on_images_with_and_without_labels():
     with_labels, without = RBM(3, seed=0), RBM(3, seed=0)
     train_rbm(with_labels, digits(20), flatten_image, num_epochs=2, verbose=0)
@@ -153,6 +114,47 @@ def test_the_same_seed_gives_the_same_run():
         train_rbm(rbm, EXAMPLES, num_epochs=2, batch_size=4, verbose=0)
     assert_equal_weights(runs[0], runs[1])
     assert not np.allclose(runs[0].w_rec, runs[2].w_rec)
+
+
+def test_calls_do_not_hang_on_each_other():
+    """A rate that a callback has set, or a call within another one, is no matter of the next."""
+    rbm, fresh, epochs = RBM(3, seed=0), RBM(3, seed=0), []
+    for each in (rbm, fresh):
+        each.adapt(EXAMPLES)
+
+    def fall_and_train_within(epoch, logs):
+        within.model.optimizer.learning_rate = 1e-9
+        epochs.append(epoch)
+        if epoch < 1:
+            train_rbm(rbm, EXAMPLES, num_epochs=2, tolerance=1e9, verbose=0)
+
+    within = keras.callbacks.LambdaCallback(on_epoch_end=fall_and_train_within)
+    train_rbm(rbm, EXAMPLES, num_epochs=3, tolerance=0, verbose=0, callbacks=[within])
+    assert epochs == [0, 1, 2]
+    fresh.set_weights(rbm.get_weights())
+    fresh.seed_generator.state.assign(rbm.seed_generator.state)
+    for each in (rbm, fresh):
+        train_rbm(each, EXAMPLES, num_epochs=1, verbose=0)
+    assert_equal_weights(rbm, fresh)
+
+
+def test_a_layer_that_was_trained_can_be_loaded_and_goes_on_from_a_backup(tmp_path):
+    rbm = RBM(3, seed=0)
+    network = keras.Sequential([keras.Input([4]), rbm])
+
+    def stop(epoch, logs):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    fit = {"data": EXAMPLES, "num_epochs": 4, "tolerance": 0, "verbose": 0}
+    backup, stopping = Backup(tmp_path / "b"), keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_rbm(rbm, **fit, callbacks=[backup, stopping])
+    history = keras.callbacks.History()
+    train_rbm(rbm, **fit, callbacks=[Backup(tmp_path / "b"), history])
+    assert history.epoch == [2, 3]
+    network.save_weights(tmp_path / "it.weights.h5")
+    network.load_weights(tmp_path / "it.weights.h5")
 
 
 def order(batches):
@@ -221,13 +223,29 @@ def test_train_rbm_refuses_what_it_cannot_train_before_any_example_is_read(layer
     def map_fn(example):
         raise AssertionError
 
-    with pytest.raises(ValueError, match=r"`train_rbm` needs|must be an RBM for `train_rbm`"):
+    with pytest.raises(ValueError, match=r"ContrastiveDivergence|`rbm` must be an RBM"):
         train_rbm(layer, digits(20), map_fn)
 
 
 def test_train_rbm_refuses_images_that_were_not_scaled():
+    scaled = digits(20).map(lambda example: 255 * flatten_image(example)[0])
     with pytest.raises(REFUSED_WHEN_COMPILED, match="must lie in"):
-        train_rbm(RBM(3), 255 * EXAMPLES, verbose=0)
+        train_rbm(RBM(3), scaled, lambda image: image, verbose=0)
+
+
+@pytest.mark.parametrize("wrong", [255 * EXAMPLES, EXAMPLES[:, :3], EXAMPLES[0], 3, EXAMPLES[None]])
+def test_an_array_is_checked_before_anything_is_learned(wrong):
+    rbm = RBM(3, seed=0)
+    rbm.build([4])
+    before = rbm.get_weights()
+    with pytest.raises(ValueError, match=r"`data` must .*Received"):
+        train_rbm(rbm, wrong, verbose=0)
+    one = EXAMPLES.copy()
+    one[-1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"`data` must lie in \[0, 1\].*Received values from nan"):
+        train_rbm(rbm, one, batch_size=4, verbose=0)
+    for ours, theirs in zip(before, rbm.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def readings(map_fn):

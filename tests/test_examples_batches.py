@@ -1,0 +1,80 @@
+"""What streams give: batches of one, two or three parts, and what is no batch."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import REFUSED_WHEN_COMPILED
+from inputs import assert_same
+from machines import machine
+from networks import labeled_network
+from scipy import sparse
+from trained import EXAMPLES, trainer
+
+from rbm_tutorial import WakeSleep
+
+
+class OneTuple(keras.utils.PyDataset):
+    """One batch of several parts."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        return self.batch
+
+
+@pytest.mark.parametrize("rest", [(), (None,), (None, None), (None, np.ones(22))], ids=len)
+def test_a_batch_may_have_nothing_in_place_of_labels_and_weights(rbm, rest):
+    expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
+    got = trainer(rbm).evaluate(OneTuple((EXAMPLES, *rest)), verbose=0)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rest", [(None, np.ones(21)), (np.zeros(21, int),)], ids=["weights", "y"])
+def test_parts_of_a_batch_have_one_length(rest):
+    model = WakeSleep(labeled_network()) if rest[0] is not None else trainer(machine())
+    model.compile()
+    before = model.get_weights()
+    with pytest.raises(
+        REFUSED_WHEN_COMPILED, match=r"one label and one weight for each.*22, .*21,"
+    ):
+        model.fit(OneTuple((EXAMPLES, *rest)), verbose=0, shuffle=False)
+    assert_same(before, model.get_weights())
+
+
+W = np.ones(22)
+NO_BATCHES = {
+    "no images": ((None, None, W), r"`x` must give batches x, \(x, y\) or.*Received: 3 parts"),
+    "no images, in a list": ([None, W], r"`x` must give batches.*Received: 2 parts"),
+    "nothing": ([], r"`x` must give batches.*Received: 0 parts"),
+    "four parts": ((EXAMPLES, None, W, W), r"`x` must give batches.*Received: 4 parts"),
+    "sparse": ((sparse.csr_matrix(EXAMPLES), None, W), r"`x` must be dense.*Received: csr_matrix"),
+    "one weight": (
+        (EXAMPLES, None, np.float32(2)),
+        r"one weight for each.*Received.*\(22, 4\), \(\)",
+    ),
+    "rows of weights": ((EXAMPLES, None, EXAMPLES), r"one weight for each.*Received.*\(22, 4\)\]"),
+    "text": ((EXAMPLES, None, np.full(22, "a")), r"`sample_weight` must be an array of real.*<U1"),
+    "no example": ((EXAMPLES[:0], None, W[:0]), r"`x` must hold at least one example"),
+}
+
+
+@pytest.mark.parametrize("stream", [lambda batch: (b for b in [batch]), OneTuple])
+@pytest.mark.parametrize("batch, says", NO_BATCHES.values(), ids=NO_BATCHES)
+def test_what_is_no_batch_is_named(rbm, batch, says, stream):
+    model, before = trainer(rbm), rbm.get_weights()
+    with pytest.raises(ValueError, match=says):
+        model.fit(stream(batch), verbose=0, shuffle=False)
+    assert_same(before, rbm.get_weights())
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("batch", [(EXAMPLES.tolist(), None, W), (EXAMPLES, None, W.tolist())])
+def test_parts_of_a_batch_may_be_lists(rbm, batch):
+    expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
+    for stream in ((b for b in [batch]), OneTuple(batch)):
+        np.testing.assert_allclose(trainer(rbm).evaluate(stream, verbose=0), expected, rtol=1e-5)
