@@ -233,7 +233,7 @@ def test_ctrl_c_in_the_loop_of_the_source_does_the_same():
 
 @only_tensorflow
 def test_an_update_that_failed_may_be_counted():
-    model = model_with_chains()
+    model = trainer(machine())
     batches = tf.data.Dataset.from_tensor_slices([EXAMPLES[:2], 2 * EXAMPLES[:2]])
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         model.fit(batches, verbose=0, shuffle=False)
