@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import REFUSED_WHEN_COMPILED
+from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
 from inputs import assert_same
 from machines import machine
 from networks import labeled_network
@@ -78,3 +78,13 @@ def test_parts_of_a_batch_may_be_lists(rbm, batch):
     expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
     for stream in ((b for b in [batch]), OneTuple(batch)):
         np.testing.assert_allclose(trainer(rbm).evaluate(stream, verbose=0), expected, rtol=1e-5)
+
+
+@only_tensorflow
+def test_an_update_that_failed_may_be_counted():
+    """The check of the weights stops it, but not the count of updates beside it."""
+    model = trainer(machine())
+    with pytest.raises(REFUSED_WHEN_COMPILED) as error:
+        model.fit(OneTuple((EXAMPLES, None, -W)), verbose=0, shuffle=False)
+    updates = int(model.optimizer.iterations)
+    assert error.value.__notes__[0].endswith(f"after {updates} updates in all, or one less.")
