@@ -71,10 +71,10 @@ class Readable(keras.utils.PyDataset):
 
 
 def readable(batch):
-    """A batch as backends can read it: in the byte order of this machine; on JAX in 32 bits.
+    """The parts of a batch as backends read them: in native byte order, on JAX in 32 bits.
 
     Of foreign byte orders JAX would read other numbers, and of 64-bit labels the last 32 bits. A
-    list of arrays is a tuple of them, as in Keras; the parts of a tuple are those of `whole_batch`.
+    list of arrays is a tuple of them, as in Keras. The parts are those of `whole_batch`.
     Raises: `ValueError` for what holds no real numbers, or no images.
     """
 
@@ -88,8 +88,7 @@ def readable(batch):
 
     if isinstance(batch, list) and all(part is None or hasattr(part, "shape") for part in batch):
         batch = tuple(batch)
-    if not isinstance(batch, tuple):
-        return part("x", batch)
+    batch = batch if isinstance(batch, tuple) else (batch,)
     if not 0 < len(batch) <= len(EXAMPLES) or batch[0] is None:
         raise ValueError(
             "`x` must give batches x, (x, y) or (x, y, weights). "

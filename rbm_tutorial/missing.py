@@ -150,6 +150,7 @@ class IncompleteContrastiveDivergence(ContrastiveDivergence):
 
     def check(self, x, y=None, learns=True):
         if learns:
+            self.rbm.visible_units.check_number(x.shape[1])
             known_sites(self.rbm.visible_units, ~np.isnan(x), "x")
             x = _with_means(x)
         super().check(x, y, learns)

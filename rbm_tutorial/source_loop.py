@@ -82,6 +82,7 @@ def checked_data(rbm, data):
         return data
     data = real_array("data", data).astype("float32")
     check_matrix("data", data, rbm.number_visible_units)
+    rbm.visible_units.check_number(data.shape[1])
     rbm.visible_units.checked(data, "data")
     return data
 

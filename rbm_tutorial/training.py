@@ -193,9 +193,11 @@ class ContrastiveDivergence(FastFit):
         return traced_settings(self.rbm)
 
     def check(self, x, y=None, learns=True):
-        self.rbm.visible_units.checked(x)
+        units = self.rbm.visible_units
+        units.check_number(x.shape[1])
+        units.checked(x)
         if self.live is not None:
-            self.rbm.visible_units.check_states("x", x)
+            units.check_states("x", x)
 
     def batch_loss(self, x, y, y_pred, weights, training):
         if y is not None:

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
 from inputs import assert_same
+from keras import ops
 from machines import machine
 from networks import labeled_network
 from scipy import sparse
 from trained import EXAMPLES, trainer
 
-from rbm_tutorial import WakeSleep
+from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, train_rbm
+from rbm_tutorial.missing import IncompleteContrastiveDivergence
+from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
 
 class OneTuple(keras.utils.PyDataset):
@@ -60,6 +63,7 @@ NO_BATCHES = {
     "rows of weights": ((EXAMPLES, None, EXAMPLES), r"one weight for each.*Received.*\(22, 4\)\]"),
     "text": ((EXAMPLES, None, np.full(22, "a")), r"`sample_weight` must be an array of real.*<U1"),
     "no example": ((EXAMPLES[:0], None, W[:0]), r"`x` must hold at least one example"),
+    "no example, alone": (EXAMPLES[:0], r"`x` must hold at least one example"),
 }
 
 
@@ -73,8 +77,17 @@ def test_what_is_no_batch_is_named(rbm, batch, says, stream):
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-@pytest.mark.parametrize("batch", [(EXAMPLES.tolist(), None, W), (EXAMPLES, None, W.tolist())])
-def test_parts_of_a_batch_may_be_lists(rbm, batch):
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (EXAMPLES.tolist(), None, W),
+        (EXAMPLES, None, W.tolist()),
+        EXAMPLES,
+        ops.convert_to_tensor(EXAMPLES),
+    ],
+    ids=["lists of x", "lists of weights", "an array", "a tensor"],
+)
+def test_batches_may_be_lists_or_what_is_no_tuple(rbm, batch):
     expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
     for stream in ((b for b in [batch]), OneTuple(batch)):
         np.testing.assert_allclose(trainer(rbm).evaluate(stream, verbose=0), expected, rtol=1e-5)
@@ -88,3 +101,21 @@ def test_an_update_that_failed_may_be_counted():
         model.fit(OneTuple((EXAMPLES, None, -W)), verbose=0, shuffle=False)
     updates = int(model.optimizer.iterations)
     assert error.value.__notes__[0].endswith(f"after {updates} updates in all, or one less.")
+
+
+@pytest.mark.parametrize("width", [2, 5])
+@pytest.mark.parametrize("units", [Categorical(3), Beside(Bernoulli(), Categorical(3), 3)])
+@pytest.mark.parametrize("model", [ContrastiveDivergence, IncompleteContrastiveDivergence])
+def test_a_width_that_units_cannot_have_is_said(units, width, model):
+    rbm = RBM(3, visible_units=units, seed=0)
+    x = np.zeros((4, width), "float32")
+    if isinstance(units, Beside):
+        x = x[:, :3]
+    says = "must be a multiple of the 3 classes|must be units beside the 3 of"
+    with pytest.raises(ValueError, match=says):
+        made = model(rbm)
+        made.compile()
+        made.fit(x, verbose=0)
+    with pytest.raises(ValueError, match=says):
+        train_rbm(rbm, x, verbose=0)
+    assert not rbm.built
