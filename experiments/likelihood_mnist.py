@@ -19,7 +19,7 @@ import json
 import platform
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -75,7 +75,6 @@ RECIPES = {
     "cd25": Recipe(cd_steps=25, centered=True, learning_rate=0.1),
     "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
-    "long": Recipe(**BEST, averaged=True, epochs=1500, smoothness=0.0001),
     "best_25": Recipe(**BEST, averaged=True, epochs=25),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
     "smooth_fixed": Recipe(**BEST, averaged=True, epochs=300, binarized="once", smoothness=0.0006),
@@ -90,6 +89,8 @@ for hidden in [100, 250, 500, 1000, 2000]:  # wide machines need smaller steps
     rate = BEST["learning_rate"] * (500 / hidden) ** 0.5
     options = BEST | {"learning_rate": rate, "averaged": True, "hidden": hidden}
     RECIPES[f"size_{hidden}"] = Recipe(**options)
+for seed in [1, 2]:
+    RECIPES[f"size_500_seed_{seed}"] = replace(RECIPES["size_500"], seed=seed)
 
 
 def binary_images(images, recipe, seed):
