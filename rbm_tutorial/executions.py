@@ -22,6 +22,8 @@ class Executions(keras.Model):
     Not under a `tf.distribute` strategy, where replicas exchange numbers.
     """
 
+    runs = None  # or the paths of the weights that learned when a run began
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.distributed = distributed()
@@ -56,10 +58,24 @@ class Executions(keras.Model):
         if not made_for_workers(self, "test", force):
             super().make_test_function(force)
 
+    def jax_state_sync(self):
+        """Give the variables what JAX's steps made of them, unless others learn than at the start.
+
+        Keras 3.15 pairs them by place: values would go to the wrong variables, now or in a later
+        run. Whoever stopped the run puts back what was there.
+        """
+        if self.runs in (None, learning_now(self)):
+            super().jax_state_sync()
+
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Trace no batch to make weights, as Keras does: they were made, of real examples."""
 
     _maybe_symbolic_build = _symbolic_build  # under a strategy, which may fail before that
+
+
+def learning_now(model):
+    """The paths of the weights that learn."""
+    return [variable.path for variable in model.trainable_variables]
 
 
 def learning_of(model):
@@ -67,7 +83,7 @@ def learning_of(model):
 
     Compiled functions would not know of it.
     """
-    learning = [variable.path for variable in model.trainable_variables]
+    learning = learning_now(model)
     if model.learning not in (None, learning):
         raise ValueError(
             "Call `compile` again, since weights were frozen or freed after it. "
@@ -83,8 +99,8 @@ def errors_wait(model) -> bool:
 
 @contextlib.contextmanager
 def running(model):
-    """Let `compile` know that the model runs, whose compiled functions it would take away."""
-    before, model.runs = model.runs, True
+    """Let others know that the model runs, by its compiled functions, and which weights learn."""
+    before, model.runs = model.runs, learning_now(model)
     try:
         yield
     finally:
@@ -93,7 +109,7 @@ def running(model):
 
 def check_not_running(model, what: str) -> None:
     """`what` is not done in a callback, where compiled functions are in use."""
-    if model.runs:
+    if model.runs is not None:
         raise ValueError(
             f"{what} must be done before `fit`, `evaluate` or `predict`, or after them: callbacks "
             "can set `optimizer.learning_rate`. Received one in a callback."

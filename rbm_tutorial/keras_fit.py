@@ -67,7 +67,7 @@ class FastFit(executions.Executions, WholeFiles):
         labeled             whether it learns from labels
     """
 
-    labeled, width, looked_at, watchers, runs = False, None, False, (), False
+    labeled, width, looked_at, watchers = False, None, False, ()
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -183,7 +183,6 @@ def weights_kept(model):
         yield [kept]
     except BaseException:
         kept.put_back()
-        model._jax_state = None  # Keras 3.15 would put it in place later, if a step has failed
         raise
 
 
