@@ -14,7 +14,7 @@ from conftest import REFUSED_WHEN_COMPILED
 from inputs import RIGHT, WRONG, assert_same
 from machines import machine
 from networks import labeled_network
-from trained import EXAMPLES, assert_equal_weights, data_set_of, trainer
+from trained import EXAMPLES, OneBatch, assert_equal_weights, data_set_of, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, train_stack
 from rbm_tutorial.examples import images
@@ -209,20 +209,12 @@ def test_evaluation_tells_bad_values_from_weights_that_are_lost(rbm):
         model.evaluate(EXAMPLES, verbose=0)
 
 
-class OneBatch(keras.utils.PyDataset):
-    def __init__(self, x):
-        super().__init__()
-        self.x = x
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, i):
-        return self.x, np.zeros((len(self.x), 0))
+def one_with_targets(x):
+    return OneBatch((x, np.zeros((len(x), 0))))
 
 
 @pytest.mark.parametrize("built", [False, True])
-@pytest.mark.parametrize("given", [np.array, data_set_of, OneBatch, one_generator])
+@pytest.mark.parametrize("given", [np.array, data_set_of, one_with_targets, one_generator])
 def test_validation_data_of_another_width_are_noticed_before_anything_is_built(given, built):
     """Not after an epoch."""
     model = trainer(machine() if built else RBM(3, seed=0))

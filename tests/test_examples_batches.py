@@ -1,6 +1,5 @@
 """What streams give: batches of one, two or three parts, and what is no batch."""
 
-import keras
 import numpy as np
 import pytest
 from conftest import REFUSED_WHEN_COMPILED, only_tensorflow
@@ -9,31 +8,17 @@ from keras import ops
 from machines import machine
 from networks import labeled_network
 from scipy import sparse
-from trained import EXAMPLES, trainer
+from trained import EXAMPLES, OneBatch, trainer
 
 from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, train_rbm
 from rbm_tutorial.missing import IncompleteContrastiveDivergence
 from rbm_tutorial.units import Bernoulli, Beside, Categorical
 
 
-class OneTuple(keras.utils.PyDataset):
-    """One batch of several parts."""
-
-    def __init__(self, batch):
-        super().__init__()
-        self.batch = batch
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, i):
-        return self.batch
-
-
 @pytest.mark.parametrize("rest", [(), (None,), (None, None), (None, np.ones(22))], ids=len)
 def test_a_batch_may_have_nothing_in_place_of_labels_and_weights(rbm, rest):
     expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
-    got = trainer(rbm).evaluate(OneTuple((EXAMPLES, *rest)), verbose=0)
+    got = trainer(rbm).evaluate(OneBatch((EXAMPLES, *rest)), verbose=0)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
@@ -45,7 +30,7 @@ def test_parts_of_a_batch_have_one_length(rest):
     with pytest.raises(
         REFUSED_WHEN_COMPILED, match=r"one label and one weight for each.*22, .*21,"
     ):
-        model.fit(OneTuple((EXAMPLES, *rest)), verbose=0, shuffle=False)
+        model.fit(OneBatch((EXAMPLES, *rest)), verbose=0, shuffle=False)
     assert_same(before, model.get_weights())
 
 
@@ -67,7 +52,7 @@ NO_BATCHES = {
 }
 
 
-@pytest.mark.parametrize("stream", [lambda batch: (b for b in [batch]), OneTuple])
+@pytest.mark.parametrize("stream", [lambda batch: (b for b in [batch]), OneBatch])
 @pytest.mark.parametrize("batch, says", NO_BATCHES.values(), ids=NO_BATCHES)
 def test_what_is_no_batch_is_named(rbm, batch, says, stream):
     model, before = trainer(rbm), rbm.get_weights()
@@ -89,7 +74,7 @@ def test_what_is_no_batch_is_named(rbm, batch, says, stream):
 )
 def test_batches_may_be_lists_or_what_is_no_tuple(rbm, batch):
     expected = trainer(rbm).evaluate(EXAMPLES, batch_size=22, verbose=0)
-    for stream in ((b for b in [batch]), OneTuple(batch)):
+    for stream in ((b for b in [batch]), OneBatch(batch)):
         np.testing.assert_allclose(trainer(rbm).evaluate(stream, verbose=0), expected, rtol=1e-5)
 
 
@@ -98,7 +83,7 @@ def test_an_update_that_failed_may_be_counted():
     """The check of the weights stops it, but not the count of updates beside it."""
     model = trainer(machine())
     with pytest.raises(REFUSED_WHEN_COMPILED) as error:
-        model.fit(OneTuple((EXAMPLES, None, -W)), verbose=0, shuffle=False)
+        model.fit(OneBatch((EXAMPLES, None, -W)), verbose=0, shuffle=False)
     updates = int(model.optimizer.iterations)
     assert error.value.__notes__[0].endswith(f"after {updates} updates in all, or one less.")
 
