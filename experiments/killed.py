@@ -4,8 +4,8 @@
         [--epochs N] [--eagerly]
 
 Each run is a process of its own, which `recovery.Backup` looks after. It gets SIGKILL at a moment
-drawn between its start and the end of a run that nobody kills, and is started again; then weights,
-optimizer, chains, offsets and random state are compared with those of that run, bit for bit. A twin
+drawn between its first epoch and its last, and is started again; then weights, optimizer, chains,
+offsets and random state are compared with those of a run that nobody kills, bit for bit. A twin
 that is started again with another order of examples must differ. The libraries are imported once:
 each run is a fork of this process, in which nothing has been computed.
 
@@ -42,13 +42,15 @@ def train(kind, folder, result, seed, eagerly, epochs):
     """Train as the last process left it in `folder`, and write all variables to `result`."""
     arguments, optimizer = KINDS[kind]
     x = np.random.default_rng(0).integers(0, 2, (44, 6)).astype("float32")
-    keras.utils.set_random_seed(seed)  # by which the examples are shuffled
+    x = np.random.default_rng(seed).permutation(x)
+    keras.utils.set_random_seed(seed)  # by which they are shuffled, too
     rbm = RBM(4, seed=0)
     rbm.build((None, 6))
     model = ContrastiveDivergence(rbm, **arguments)
     model.compile(getattr(keras.optimizers, optimizer)(0.1), run_eagerly=eagerly)
     backup = [Backup(folder)]
-    model.fit(x, batch_size=11, epochs=epochs, verbose=0, callbacks=backup)
+    shuffle = not (eagerly and keras.backend.backend() == "jax")  # whose orders Keras has not again
+    model.fit(x, batch_size=11, epochs=epochs, verbose=0, callbacks=backup, shuffle=shuffle)
     variables = [*model.variables, *model.optimizer.variables]
     with written_whole(result) as path:
         np.savez(path, *(np.asarray(variable) for variable in variables))
@@ -76,9 +78,19 @@ def finished(process):
         raise RuntimeError(f"Training ended with exit code {code}.")
 
 
-def killed(process, seconds):
-    """Kill a process after so many seconds, if it has not ended."""
-    time.sleep(seconds)
+def wait_for_state(process, folder, epoch):
+    """Wait until a process has stored its state after so many epochs, or has ended."""
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while not (epoch == 0 or os.waitid(os.P_PID, process, ended)):
+        if any(int(state.name[6:]) >= epoch for state in Backup(folder).epochs()):
+            break
+        time.sleep(0.001)
+
+
+def killed(process, folder, epochs, seconds_per_epoch):
+    """Kill a process after so many epochs, of which the last is a fraction, if it has not ended."""
+    wait_for_state(process, folder, int(epochs))
+    time.sleep(epochs % 1 * seconds_per_epoch)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
 
@@ -103,13 +115,16 @@ def same(first, second):
 
 def compared(kind, moments, how, work, rng):
     """Kill so many runs of a kind, and go on: what became of them."""
-    whole, begun = work / "whole.npz", time.monotonic()
-    finished(started(kind, work / "whole", whole, 0, *how))
-    duration = time.monotonic() - begun
+    whole, epochs = work / "whole.npz", how[-1]
+    process = started(kind, work / "whole", whole, 0, *how)
+    wait_for_state(process, work / "whole", 1)  # the first epoch, which compiles, is not measured
+    begun = time.monotonic()
+    finished(process)
+    seconds_per_epoch = (time.monotonic() - begun) / max(epochs - 1, 1)
     places, equal = [], 0
-    for number, share in enumerate(rng.random(moments)):
+    for number, moment in enumerate(epochs * rng.random(moments)):
         folder, result = work / str(number), work / f"{number}.npz"
-        killed(started(kind, folder, result, 0, *how), share * duration)
+        killed(started(kind, folder, result, 0, *how), folder, moment, seconds_per_epoch)
         places.append(whereabouts(folder, result))
         finished(started(kind, folder, result, 0, *how))
         equal += same(whole, result)
