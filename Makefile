@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ON_JAX := $(addprefix tests/test_,backend.py threefry.py executions.py contrast.py blocks.py checks.py units.py rbm.py rbm_learning.py rbm_contract.py labeled.py sampling.py negatives.py \
-	keras_fit.py keras_fit_changes.py changes_in_callbacks.py arrays_as_keras.py examples.py examples_batches.py recovery.py training.py training_centered.py training_sample_weights.py callbacks.py stack.py greedy.py wake_sleep.py exact.py annealing.py likelihood.py numerics.py p_values.py \
+	keras_fit.py keras_fit_changes.py changes_in_callbacks.py arrays_as_keras.py examples.py examples_batches.py recovery.py training.py linear_decay.py training_centered.py training_sample_weights.py callbacks.py stack.py greedy.py wake_sleep.py exact.py annealing.py likelihood.py numerics.py p_values.py \
 	bad_inputs.py bad_numbers.py byte_order.py any_input.py compiling.py rectified.py variances.py draws.py live_likelihood.py tempering.py trajectory.py crossing.py missing.py smooth_filters.py)
 # What one test lets JAX compile, another one need not: a quarter of the time of a first run.
 KEEP_COMPILED := JAX_COMPILATION_CACHE_DIR=_build/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \

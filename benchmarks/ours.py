@@ -116,8 +116,8 @@ def cd_update(setting, x):
 def recipe(setting, images, epochs):
     """`fit` as we would have it, for so many epochs: seconds, and (w, hb, vb).
 
-    Centered, the learning rate falls to 0, weights are averaged over about 1,000 updates, and the
-    pipeline draws the pixels of each batch. Centered gradients bear a larger rate at first.
+    Centered, the learning rate falls to 0 in the second half, weights are averaged over about 1,000
+    updates, and the pipeline draws the pixels of each batch. Centered gradients bear a larger rate.
     """
     import keras
     import tensorflow as tf
@@ -129,8 +129,9 @@ def recipe(setting, images, epochs):
     rbm = RBM(setting.hidden, cd_steps=setting.cd_steps, seed=0)
     rbm.adapt(images)
     model = ContrastiveDivergence(rbm, persistent_chains=setting.batch, centered=True)
-    rate = linear_decay(setting.learning_rate, epochs * (len(images) // setting.batch))
-    model.compile(keras.optimizers.SGD(rate, use_ema=True, ema_momentum=0.999))
+    rate = linear_decay(setting.learning_rate, epochs * (len(images) // setting.batch), held=0.5)
+    optimizer = keras.optimizers.SGD(rate, use_ema=True, ema_momentum=0.999)
+    model.compile(optimizer, steps_per_execution=50)
     images = tf.constant(images)
 
     def binary(rows):

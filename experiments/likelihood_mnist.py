@@ -58,7 +58,8 @@ class Recipe:
     cd_steps: int = 1
     persistent_chains: int = 0
     centered: bool = False
-    learning_rate: float = 0.05  # falls linearly to 0
+    learning_rate: float = 0.05  # falls linearly to 0, after the share `held` of the updates
+    held: float = 0.0
     batch_size: int = 100
     epochs: int = 100
     averaged: bool = False  # exponential average of the weights, over about 1,000 steps
@@ -75,6 +76,7 @@ RECIPES = {
     "cd25": Recipe(cd_steps=25, centered=True, learning_rate=0.1),
     "pcd": Recipe(persistent_chains=100, centered=True),
     "best": Recipe(**BEST, averaged=True, epochs=400),
+    "long": Recipe(**BEST | {"learning_rate": 0.3}, held=0.5, averaged=True, epochs=1000),
     "best_25": Recipe(**BEST, averaged=True, epochs=25),
     "best_fixed": Recipe(**BEST, averaged=True, epochs=400, binarized="once"),
     "smooth_fixed": Recipe(**BEST, averaged=True, epochs=300, binarized="once", smoothness=0.0006),
@@ -187,7 +189,7 @@ def compiled_model(recipe, digits, rbm=None):
     else:
         model = ContrastiveDivergence(rbm, recipe.persistent_chains, recipe.centered)
     steps = recipe.epochs * len(digits)
-    schedule = linear_decay(recipe.learning_rate, steps)
+    schedule = linear_decay(recipe.learning_rate, steps, recipe.held)
     optimizer = keras.optimizers.SGD(
         schedule,
         weight_decay=recipe.weight_decay or None,

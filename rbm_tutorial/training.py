@@ -9,7 +9,14 @@ from keras import ops
 
 from rbm_tutorial.backend import single
 from rbm_tutorial.callbacks import WarnOfSaturation
-from rbm_tutorial.checks import check_count, check_flag, check_tied, described
+from rbm_tutorial.checks import (
+    check_count,
+    check_flag,
+    check_positive,
+    check_share,
+    check_tied,
+    described,
+)
 from rbm_tutorial.contrast import (
     batch_mean,
     contrast_with_model,
@@ -25,8 +32,33 @@ from rbm_tutorial.rbm import RBM
 from rbm_tutorial.saving import with_objects
 
 
-def linear_decay(rate: float, updates: int):
-    """A learning rate that falls linearly from `rate` to 0 in so many updates, for `compile`."""
+@keras.saving.register_keras_serializable("rbm_tutorial")
+class HeldRate(keras.optimizers.schedules.LearningRateSchedule):
+    """`rate` over the first share `held` of so many updates, then a linear fall to 0."""
+
+    def __init__(self, rate: float, updates: int, held: float):
+        self.rate, self.updates, self.held = rate, updates, held
+
+    def __call__(self, step):
+        left = 1 - ops.cast(step, "float32") / self.updates
+        return self.rate * ops.clip(left / (1 - self.held), 0.0, 1.0)
+
+    def get_config(self):
+        return {"rate": self.rate, "updates": self.updates, "held": self.held}
+
+
+def linear_decay(rate: float, updates: int, held: float = 0.0):
+    """A learning rate for `compile` that falls linearly from `rate` to 0 in so many updates.
+
+    It stays at `rate` over the first share `held` of them, 0 ≤ held < 1.
+
+    Raises: `ValueError` for other numbers.
+    """
+    check_positive("rate", rate)
+    check_count("updates", updates)
+    check_share("held", held)
+    if held:
+        return HeldRate(rate, updates, held)
     return keras.optimizers.schedules.PolynomialDecay(rate, updates, 0.0)
 
 

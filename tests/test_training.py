@@ -15,7 +15,6 @@ from rbm_tutorial import RBM, ContrastiveDivergence, WakeSleep, bars_and_stripes
 from rbm_tutorial.keras_fit import FastFit
 from rbm_tutorial.negatives import DataChains, PersistentChains
 from rbm_tutorial.recovery import Backup
-from rbm_tutorial.training import linear_decay
 
 CHAINS = 20_000
 
@@ -157,24 +156,6 @@ def test_with_an_optimizer_of_its_own_the_rate_of_the_layer_does_not_count(batch
     model.rbm.learning_rate = 0.5
     model.fit(batch, verbose=0)
     assert float(model.optimizer.learning_rate) == 0.25
-
-
-def test_linear_decay_ends_at_zero_and_stays_there():
-    schedule = linear_decay(0.2, 100)
-    rates = [float(schedule(update)) for update in (0, 25, 50, 100, 500)]
-    assert rates == pytest.approx([0.2, 0.15, 0.1, 0.0, 0.0], abs=1e-7)
-
-
-def test_once_the_rate_has_decayed_nothing_is_learned_anymore(batch):
-    model = trainer(machine(), keras.optimizers.SGD(linear_decay(0.2, 3)))
-    changes, before = [], parameters_of(model.rbm)
-    for _ in range(5):
-        model.fit(batch, verbose=0)
-        now = parameters_of(model.rbm)
-        changes.append(max(abs(new - old).max() for old, new in zip(before, now)))
-        before = now
-    assert min(changes[:3]) > 0
-    assert changes[3:] == [0, 0]
 
 
 @pytest.mark.parametrize(
