@@ -4,7 +4,7 @@
     python experiments/conservative_mnist.py RECIPE --work DIR [--data-dir TFDS_DIR]
 
 The machine is the one that comes with the package, or one that `likelihood_mnist.py` has trained
-and left in DIR; log Z is what AIS said of it there. The first 250 test images, binary as there,
+and left in DIR; log Z is what AIS said of it there. The first 200 test images, binary as there,
 are annealed down from the machine through 1,000, 10,000 and 100,000 even temperatures. Results are
 written to rbm_tutorial/measured/conservative_RECIPE.json.
 """
@@ -25,7 +25,7 @@ from rbm_tutorial import load_pretrained_rbm
 from rbm_tutorial.likelihood import conservative_log_likelihood
 from rbm_tutorial.results import FOLDER, stored_result
 
-IMAGES, TEMPERATURES = 250, (1_000, 10_000, 100_000)
+IMAGES, TEMPERATURES = 200, (1_000, 10_000, 100_000)
 
 
 def main():
