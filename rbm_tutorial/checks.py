@@ -31,8 +31,8 @@ def check_flag(name: str, value: bool) -> None:
 
 
 def check_positive(name: str, value: float) -> None:
-    """`value` is a finite number above 0."""
-    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+    """`value` is a finite number above 0; booleans are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be a positive number. Received: {value!r}")
 
 
@@ -52,8 +52,8 @@ def check_share(name: str, value: float) -> None:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """`value` is a number of at least 0."""
-    if not isinstance(value, numbers.Real) or not value >= 0:
+    """`value` is a number of at least 0; booleans are none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value >= 0:
         raise ValueError(f"`{name}` must be at least 0. Received: {value!r}")
 
 

@@ -12,7 +12,7 @@ from rbm_tutorial.callbacks import WarnOfSaturation
 from rbm_tutorial.checks import (
     check_count,
     check_flag,
-    check_positive,
+    check_rate,
     check_share,
     check_tied,
     described,
@@ -40,8 +40,8 @@ class HeldRate(keras.optimizers.schedules.LearningRateSchedule):
         self.rate, self.updates, self.held = rate, updates, held
 
     def __call__(self, step):
-        left = 1 - ops.cast(step, "float32") / self.updates
-        return self.rate * ops.clip(left / (1 - self.held), 0.0, 1.0)
+        left = float(self.updates) - ops.cast(step, "float32")
+        return self.rate * ops.clip(left / ((1 - self.held) * self.updates), 0.0, 1.0)
 
     def get_config(self):
         return {"rate": self.rate, "updates": self.updates, "held": self.held}
@@ -54,9 +54,10 @@ def linear_decay(rate: float, updates: int, held: float = 0.0):
 
     Raises: `ValueError` for other numbers.
     """
-    check_positive("rate", rate)
+    check_rate("rate", rate)
     check_count("updates", updates)
     check_share("held", held)
+    rate, updates, held = float(rate), int(updates), float(held)  # NumPy's are no JSON
     if held:
         return HeldRate(rate, updates, held)
     return keras.optimizers.schedules.PolynomialDecay(rate, updates, 0.0)

@@ -1,6 +1,10 @@
 """Learning rates that fall to 0: their values, learning by them, and saving."""
 
+import json
+from fractions import Fraction
+
 import keras
+import numpy as np
 import pytest
 from machines import machine, parameters_of
 from trained import trainer
@@ -20,6 +24,29 @@ def test_the_rate_is_held_and_then_falls_in_a_line_to_zero_where_it_stays(held, 
     schedule = linear_decay(0.2, 100, held)
     rates = [float(schedule(update)) for update in (0, 25, 50, 75, 100, 500)]
     assert rates == pytest.approx(expected, abs=1e-7)
+
+
+def test_without_a_share_to_hold_the_rate_falls_from_the_first_update_on():
+    schedule = linear_decay(0.2, 100)
+    assert [float(schedule(update)) for update in (0, 50)] == pytest.approx([0.2, 0.1])
+
+
+@pytest.mark.parametrize("updates", [1, 11_000, 10**6, 2**31, 10**30])
+def test_a_held_rate_is_as_exact_as_single_precision(updates):
+    schedule = linear_decay(0.1, updates, 0.5)
+    assert float(schedule(0)) == np.float32(0.1)
+    for update in (updates * 3 // 4, updates - updates // 1000 - 1):
+        if update < 2**24:  # whole numbers above are rounded
+            expected = 0.1 * min(1, 2 * (1 - Fraction(update, updates)))
+            assert float(schedule(update)) == pytest.approx(expected, rel=3e-7)
+
+
+@pytest.mark.parametrize("held", [0.0, 0.5])
+def test_numbers_of_numpy_give_the_same_rate_and_a_configuration_that_is_json(held):
+    of_numpy = linear_decay(np.float64(0.1), np.int64(20), np.float32(held))
+    plain = linear_decay(0.1, 20, held)
+    assert float(of_numpy(7)) == float(plain(7))
+    assert json.dumps(of_numpy.get_config()) == json.dumps(plain.get_config())
 
 
 @pytest.mark.parametrize("held", [0.0, 0.5])
@@ -50,10 +77,16 @@ def test_a_held_rate_is_saved_with_its_model(batch, tmp_path):
         ("rate", (0.0, 10)),
         ("rate", (-0.1, 10)),
         ("rate", (float("nan"), 10)),
+        ("rate", (float("inf"), 10)),
+        ("rate", (True, 10)),
+        ("rate", (1e-50, 10, 0.5)),  # 0 in single precision
+        ("rate", (1e39, 10, 0.5)),  # and infinite
         ("updates", (0.1, 0)),
         ("updates", (0.1, 2.5)),
+        ("updates", (0.1, True)),
         ("held", (0.1, 10, 1.0)),
         ("held", (0.1, 10, -0.1)),
+        ("held", (0.1, 10, True)),
         ("held", (0.1, 10, float("nan"))),
         ("held", (0.1, 10, "half")),
     ],
