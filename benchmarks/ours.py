@@ -117,7 +117,9 @@ def recipe(setting, images, epochs):
     """`fit` as we would have it, for so many epochs: seconds, and (w, hb, vb).
 
     Centered, the learning rate falls to 0 in the second half, weights are averaged over about 1,000
-    updates, and the pipeline draws the pixels of each batch. Centered gradients bear a larger rate.
+    updates, and fifty updates make an execution. The pipeline draws the pixels of each batch, by
+    the same uniform numbers in each epoch but for other digits. Centered gradients bear a larger
+    rate.
     """
     import keras
     import tensorflow as tf

@@ -3,14 +3,17 @@
     [KERAS_BACKEND=jax] python experiments/killed.py [--moments N] [--kinds KIND …]
         [--epochs N] [--eagerly]
 
-Each run is a process of its own, which `recovery.Backup` looks after. It gets SIGKILL at a moment
-drawn between its first epoch and its last, and is started again; then weights, optimizer, chains,
-offsets and random state are compared with those of a run that nobody kills, bit for bit. A twin
-that is started again with another order of examples must differ. The libraries are imported once:
-each run is a fork of this process, in which nothing has been computed.
+Each run is a process of its own, which `recovery.Backup` looks after. It gets SIGKILL after a
+number of epochs that is drawn evenly between none and all, a fraction of an epoch being one of the
+time that later epochs take, so that in the first, which compiles, kills come early; and it is
+started again. Then weights, optimizer, chains, offsets and random state are compared with those of
+a run that nobody kills, bit for bit. A twin that learns the examples in another order must differ.
+The libraries are imported once: each run is a fork of this process, in which nothing has been
+computed.
 
 Prints JSON, and writes it to FILE with `--to`: how many runs of each kind were equal, and how many
 kills came before the first whole state, between two, in the middle of writing one, and after all.
+Ends with an error if a run ended otherwise than it should.
 """
 
 import argparse
@@ -49,7 +52,7 @@ def train(kind, folder, result, seed, eagerly, epochs):
     model = ContrastiveDivergence(rbm, **arguments)
     model.compile(getattr(keras.optimizers, optimizer)(0.1), run_eagerly=eagerly)
     backup = [Backup(folder)]
-    shuffle = not (eagerly and keras.backend.backend() == "jax")  # whose orders Keras has not again
+    shuffle = not (eagerly and keras.backend.backend() == "jax")  # Keras does not repeat its orders
     model.fit(x, batch_size=11, epochs=epochs, verbose=0, callbacks=backup, shuffle=shuffle)
     variables = [*model.variables, *model.optimizer.variables]
     with written_whole(result) as path:
@@ -92,7 +95,9 @@ def killed(process, folder, epochs, seconds_per_epoch):
     wait_for_state(process, folder, int(epochs))
     time.sleep(epochs % 1 * seconds_per_epoch)
     os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code not in (0, -signal.SIGKILL):  # it ended by itself, and not well
+        raise RuntimeError(f"Training ended with exit code {code}.")
 
 
 def whereabouts(folder, result):
@@ -164,6 +169,9 @@ def main():
             with written_whole(options.to) as path:
                 path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))
+    for kind, found in report["kinds"].items():
+        if found["equal"] < found["runs"] or found["twins_equal"]:
+            raise SystemExit(f"{kind}: not all runs ended with the same bits, or the twin did.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time what following the likelihood adds to training, and what the reconstruction cost does.
+"""Time what following the likelihood adds to training, and what a rare reconstruction cost saves.
 
     python experiments/live_cost.py
 
