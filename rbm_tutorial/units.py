@@ -68,9 +68,9 @@ def check_normalizable(visible_units, hidden_units) -> None:
     if visible_units.unbounded and hidden_units.unbounded:
         raise ValueError(
             "`visible_units` and `hidden_units` cannot both be unbounded: Z is infinite once "
-            "v·w_rec·h exceeds (v² + h²)/2 in some direction, as it does between Gaussian units "
-            "when a singular value of `w_rec` reaches 1. Make one of them Bernoulli or "
-            f"Categorical. Received: {visible_units} and {hidden_units}"
+            "v·w_rec·h is as large as (v² + h²)/2 in some direction, as it is between "
+            "Gaussian units when a singular value of `w_rec` reaches 1. Make one of them Bernoulli "
+            f"or Categorical. Received: {visible_units} and {hidden_units}"
         )
 
 
