@@ -63,7 +63,7 @@ class Recipe:
     batch_size: int = 100
     epochs: int = 100
     averaged: bool = False  # exponential average of the weights, over about 1,000 steps
-    binarized: str = "each epoch"  # or "once", as in 2008, or "by threshold", as others do
+    binarized: str = "each epoch"  # or "once", or "by threshold", as others do
     weight_decay: float = 0.0  # of the weights, not of the biases
     smoothness: float = 0.0  # λ of `SmoothFilters`, which are centered always
     seed: int = 0

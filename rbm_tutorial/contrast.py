@@ -90,8 +90,8 @@ def contrastive_gradient(x, h, v_k, h_k, weights=None, weights_k=None):
 def centered_gradient(dw, dhb, dvb, visible_offset, hidden_offset):
     """The gradient of a machine whose units are centered, carried over to (w, hb, vb).
 
-    With energy -(v - μ)·a - (h - λ)·b - (v - μ)·W·(h - λ) the gradient is  Δ⟨(v - μ)(h - λ)⟩, Δ⟨h⟩,
-    Δ⟨v⟩  instead of Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩. The machine with biases vb = a - W·λ and hb = b - μ·W is the
+    With energy -(v - μ)·α - (h - ν)·β - (v - μ)·W·(h - ν) the gradient is  Δ⟨(v - μ)(h - ν)⟩, Δ⟨h⟩,
+    Δ⟨v⟩  instead of Δ⟨vh⟩, Δ⟨h⟩, Δ⟨v⟩. The machine with biases vb = α - W·ν and hb = β - μ·W is the
     same.
 
     Source: Melchior, Fischer & Wiskott, How to center deep Boltzmann machines (2016), algorithm 1.

@@ -113,7 +113,7 @@ class LiveLikelihood(keras.layers.Layer):
     """Chains of their own that estimate log Z of the averaged weights θ̄ while a machine learns.
 
     θ̄ is the exponential average with the momentum of the optimizer, if that keeps one
-    (`use_ema=True`), and else over about the last tenth of all updates, at least a hundred. It is
+    (`use_ema=True`), and else over about a hundred updates and a tenth of all so far. It is
     renewed, and the chains follow, so often that each step spreads their log-weights by about 0.04
     nats: at every second update or so while much is learned, at every tenth in the end, and at the
     first of an epoch. They begin by annealed importance sampling. What they draw depends on the
