@@ -293,8 +293,8 @@ def conservative_log_likelihood(
     these temperatures has come to x before its step at β = 1. The mean over examples is therefore,
     on average, a lower bound of the log-likelihood of that annealing, a model from which anybody
     can draw. It needs neither log Z nor samples of the machine, and what keeps annealing from the
-    examples counts against it. It draws the numbers that `reverse_ais_log_partition` draws from the same seed: give
-    the two different ones where they are to be independent.
+    examples counts against it. It draws the numbers that `reverse_ais_log_partition` draws from the
+    same seed: give the two different ones where they are to be independent.
 
     Args:
         rbm: the machine, tied.
