@@ -31,6 +31,17 @@ def test_a_likelihood_is_the_mean_free_energy_less_log_z(name):
         assert shift == pytest.approx(expected, abs=1e-2)
 
 
+@pytest.mark.parametrize("name", [name for name in RESULTS if name.startswith("conservative_")])
+def test_a_conservative_bound_rises_from_below_to_within_half_a_nat_of_ais(name):
+    result = stored_result(name)
+    rows = result["bound"]
+    below = [row["below"] for row in rows]
+    means = [row["mean"] + row["below"] for row in rows]
+    assert means == pytest.approx(len(rows) * [result["ais"]["mean"]], abs=1e-9)
+    assert below == sorted(below, reverse=True) and 0 < below[-1] < 0.5
+    assert rows[-1]["temperatures"] == 100_000
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_are_probabilities_of_pixels(name):
     samples = stored_samples(name)
