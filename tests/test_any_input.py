@@ -197,7 +197,9 @@ ANYTHING = st.one_of(
     st.integers(-2, 6),
     st.sampled_from([2**32 - 1, 2**32, np.int64(3), np.uint8(2), np.bool_(True), np.float32(0.5)]),
     st.floats(-2, 2),
-    st.sampled_from([np.nan, np.inf, 0.0, 0.5, 1.0, None, "3", "x", b"1", True, False, 1j]),
+    st.sampled_from(
+        [np.nan, np.inf, 0.0, 1e-50, 1e39, 0.5, 1.0, None, "3", "x", b"1", True, False, 1j]
+    ),
     st.sampled_from([[1], (2,), {}, np.array(2), np.array([0.5]), np.zeros((0,)), object()]),
 )
 
@@ -217,8 +219,11 @@ def is_number(low=-np.inf, high=np.inf):
     return right
 
 
-def is_positive(x):
-    return isinstance(x, numbers.Real) and 0 < x < np.inf
+def is_rate(x):
+    """A positive number, in single precision, too."""
+    single = np.finfo("float32")
+    real = isinstance(x, numbers.Real) and not isinstance(x, bool)
+    return real and single.smallest_subnormal <= x <= single.max
 
 
 def is_seed(n):
@@ -241,7 +246,7 @@ OF_ONE_VALUE = {
         lambda n: n is None or is_count()(n),
     ),
     "RBM(cd_steps)": (lambda n: RBM(2, cd_steps=n), is_count()),
-    "RBM(learning_rate)": (lambda rate: RBM(2, learning_rate=rate), is_positive),
+    "RBM(learning_rate)": (lambda rate: RBM(2, learning_rate=rate), is_rate),
     "RBM(seed)": (lambda seed: RBM(2, seed=seed), lambda n: n is None or is_seed(n)),
     "RBM(tied)": (lambda tied: RBM(2, tied=tied), is_flag),
     "RBM(visible_units)": (lambda units: RBM(2, visible_units=units), lambda _: False),
