@@ -1,9 +1,10 @@
 """Seconds of training until an RBM of 784×500 passes a test log-likelihood, on all of MNIST.
 
     python benchmarks/likelihood.py --work DIR [--data-dir TFDS_DIR] [--seconds N] [--name NAME]
+        [--programs NAME …] [--rates RATE …] [--epochs N …]
 
-`--data-dir` is a prepared TFDS directory; without it MNIST is downloaded. Each contender learns by
-PCD-1 from batches of 100 at three constant learning rates, for `--seconds`; `fit` also by a recipe
+`--data-dir` is a prepared TFDS directory; without it MNIST is downloaded. Each program learns by
+PCD-1 from batches of 100 at some constant learning rates, for `--seconds`; `fit` also by a recipe
 whose rate falls to 0 in the second half, for several numbers of epochs, each a run of its own. Runs
 go one after another, in a random order, on an otherwise idle machine; what is in `--work` is not
 repeated. Compiling counts, importing does not. Digits get new pixels before each pass; the recipe's
@@ -80,7 +81,11 @@ def by_recipe(name, epochs, options, folder):
 
 def runs_of(options):
     """(folder, function, arguments) of every run, in a random order."""
-    runs = [(f"{n}_{rate}", at_constant_rate, (n, rate)) for n in NAMES for rate in RATES]
+    runs = [
+        (f"{name}_{rate}", at_constant_rate, (name, rate))
+        for name in options.programs
+        for rate in options.rates
+    ]
     runs += [(f"{n}_{e}", by_recipe, (n, e)) for n in RECIPES for e in options.epochs]
     runs = [(options.work / name.replace(" ", "_"), *rest) for name, *rest in runs]
     return random.Random(0).sample(runs, len(runs))
@@ -144,6 +149,10 @@ def main():
     parser.add_argument("--work", type=Path, required=True, help="where weights are kept")
     parser.add_argument("--data-dir", help="prepared TFDS directory; downloaded if not given")
     parser.add_argument("--seconds", type=float, default=300, help="of each run; 300 if not given")
+    parser.add_argument(
+        "--programs", nargs="+", choices=NAMES, default=NAMES, help="all if not given"
+    )
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="that are constant")
     lengths = [5, 10, 20, 40, 80]
     parser.add_argument("--epochs", type=int, nargs="+", default=lengths, help="of recipes")
     parser.add_argument("--name", default="likelihood", help="of the results")
@@ -155,6 +164,7 @@ def main():
     np.save(options.work / "images.npy", train[:IMAGES].astype("float32"))
     result = {
         "command": f"python benchmarks/likelihood.py --seconds {options.seconds:g}",
+        "rates": options.rates,
         "epochs": options.epochs,
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
