@@ -1,6 +1,6 @@
 """Results of runs that are too long for a page, committed with the package for the chapters.
 
-The scripts in `experiments/` and `benchmarks/` make them; each file says with which versions.
+The scripts in `experiments/` and `benchmarks/` make them; nearly every file names the versions.
 """
 
 from pathlib import Path

@@ -23,7 +23,7 @@ README = """{title}
 
 Python 3.11, 3.12 or 3.13 is needed. In this folder:
 
-    python -m pip install "./{wheel}[scikit-learn]" jupyterlab
+    python -m pip install "./{wheel}[scikit-learn]" jupyterlab tensorboard
     jupyter lab chapters
 
 The package brings the digits, a trained machine, and the results of the runs that are too long for
@@ -167,8 +167,8 @@ def readable(notebook, page: str, labels: Labels, install: str):
 def install_line(app, wheel: str) -> str:
     """The command that installs the package: from the published book, or from the file."""
     if base := app.config.html_baseurl:
-        return f'%pip install "rbm_tutorial[scikit-learn] @ {base}downloads/{wheel}"'
-    return f'%pip install "./{wheel}[scikit-learn]"'
+        return f'%pip install "rbm_tutorial[scikit-learn] @ {base}downloads/{wheel}" tensorboard'
+    return f'%pip install "./{wheel}[scikit-learn]" tensorboard'
 
 
 def offer_index_as_notebook(app, pagename, templatename, context, doctree) -> None:
