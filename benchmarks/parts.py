@@ -22,7 +22,7 @@ def looped(operation, *inputs, steps):
     @tf.function
     def run(pairs, steps):
         out = operation(*(pair[0] for pair in pairs))
-        for i in tf.range(steps):
+        for i in tf.range(1, steps):
             out = operation(*(pair[i % 2] for pair in pairs))
         return out
 

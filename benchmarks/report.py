@@ -65,8 +65,7 @@ def share(limit):
     return lambda times, name, batch: f"{ratio(times[limit, batch], times[name, batch]):.2f}"
 
 
-def other_tables(result):
-    cells = result["inference"]
+def inference_table(cells):
     rates = {name: 1e3 * (cell["chains"] / cell["ms"]["median"]) for name, cell in cells.items()}
     print_table(
         "Partition functions and sampling, work per second",
@@ -76,6 +75,11 @@ def other_tables(result):
     )  # fmt: skip
     print("\nA unit is a temperature of a chain, an enumerated state, a Gibbs step of a chain.")
     print(f"AIS: {ratio(cells['AIS, its products']['ms'], cells['AIS']['ms']):.2f} of its limit.")
+
+
+def other_tables(result):
+    if "inference" in result:
+        inference_table(result["inference"])
     if "import_s" in result:
         keras, ours = result["import_s"]["keras"], result["import_s"]["rbm_tutorial"]
         print(
@@ -86,7 +90,11 @@ def other_tables(result):
     print_table(
         "Peak memory of the host after the standard size, and first call (making, tracing) there",
         ["MiB", "s"],
-        [(name, f"{mib}", f"{first[name]:.2f}") for name, mib in result["peak_memory_mib"].items()],
+        [
+            (name, f"{mib}", f"{first[name]:.2f}")
+            for name, mib in result["peak_memory_mib"].items()
+            if name in first
+        ],
     )
 
 

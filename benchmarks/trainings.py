@@ -55,10 +55,10 @@ def timed(epoch, wait=lambda result: None):
 def loop(step, batches, steps, **kwargs):
     """`Training.run` and its steps for a plain loop, round and round over the batches.
 
-    A loop does not know epochs, so it may as well have short ones, of a quarter of the steps.
+    A loop does not know epochs, so it may as well have short ones, of a fifth of the steps.
     Keyword arguments are those of `timed`.
     """
-    batches, steps = itertools.cycle(batches), max(1, steps // 4)
+    batches, steps = itertools.cycle(batches), max(1, steps // 5)
 
     def epoch():
         for batch in itertools.islice(batches, steps):

@@ -1,7 +1,6 @@
-"""Training on two devices and by two workers, each in processes of its own."""
+"""Training on two devices and by two workers of TensorFlow, each in processes of its own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -107,82 +106,3 @@ def test_training_goes_on_after_a_worker_was_killed(outputs):
     resumed, whole = outputs["resumed"], outputs["workers"]
     assert [worker["epochs"][0] for worker in resumed] == [5, 5]
     assert [worker["weights"] for worker in resumed] == [worker["weights"] for worker in whole]
-
-
-PARALLEL = """
-import keras, numpy as np
-from rbm_tutorial import RBM, ContrastiveDivergence
-
-keras.distribution.set_distribution(DISTRIBUTION)
-x = np.random.default_rng(0).integers(0, 2, (24, 4)).astype("float32")
-model = ContrastiveDivergence(RBM(3, 4, seed=0))
-model.compile()
-model.fit(x, batch_size=8, validation_data=x[:6], validation_batch_size=4, verbose=0)
-result = model.evaluate(x, batch_size=16, verbose=0, return_dict=True)
-print(result["reconstruction_cost"] - float(model.rbm.reconstruction_cost(x)))
-model.predict(x[:2], verbose=0)
-model.train_on_batch(x[:6])
-for data, size in [(x, 7), (x[:23], 8), (x[:5], 32)]:
-    for method in (model.fit, model.evaluate, model.predict):
-        try:
-            method(data, batch_size=size, verbose=0)
-        except ValueError as error:
-            print(error)
-for method in (model.train_on_batch, model.test_on_batch, model.predict_on_batch):
-    try:
-        method(x[:7])
-    except ValueError as error:
-        print(error)
-try:
-    model.fit(x, batch_size=8, validation_data=x[:7], verbose=0)
-except ValueError as error:
-    print(error)
-
-
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, i):
-        return x[:7]
-
-
-before = model.rbm.get_weights()
-for method in (model.fit, model.evaluate, model.predict):
-    try:
-        method(Batches(), verbose=0)
-    except ValueError as error:
-        print(error)
-for old, new in zip(before, model.rbm.get_weights()):
-    np.testing.assert_array_equal(old, new)
-"""
-
-
-BATCH_AXIS_LAST = """keras.distribution.ModelParallel(
-    layout_map=keras.distribution.LayoutMap(
-        keras.distribution.DeviceMesh((1, 2), ("model", "batch"), keras.distribution.list_devices())
-    ),
-    batch_dim_name="batch",
-)"""
-
-
-@pytest.mark.parametrize(
-    "distribution", ["keras.distribution.DataParallel()", BATCH_AXIS_LAST], ids=["data", "mesh"]
-)
-def test_on_jax_batches_that_devices_do_not_divide_are_refused_with_the_sizes_that_work(
-    distribution,
-):
-    code = PARALLEL.replace("DISTRIBUTION", distribution)
-    two = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **two}, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    difference, *errors = result.stdout.splitlines()
-    assert abs(float(difference)) < 1e-4
-    assert len(errors) == 16
-    says = "must be multiples of 2, the number of devices. Received: batch_size=7 and 24 examples"
-    assert says in errors[0]
-    assert all("must be multiples of 2" in error for error in errors[:13])
-    assert all("multiples of 2, the number of devices" in error for error in errors[13:])
-    assert all("Received a batch of 7" in error for error in errors[13:])
