@@ -1,4 +1,4 @@
-"""What no way to train can beat: the matrix products of CD-k and nothing else, 3 + 2 k of them."""
+"""The 3 + 2 k matrix products of CD-k and nothing else, with which a program is compared."""
 
 import numpy as np
 from trainings import VISIBLE, Training, array_batches, first_weights, loop, timed, wait_for
