@@ -1,4 +1,4 @@
-"""What is timed: ways to train an RBM by contrastive divergence, and the products that all of them make.
+"""What is timed: ways to train an RBM by contrastive divergence, and the products they all make.
 
 Each is a function of a `Setting` and of binary digits (examples, 784) float32, and gives a
 `Training`.
